@@ -1,0 +1,114 @@
+package runners
+
+import (
+	"context"
+	"io"
+	"time"
+
+	"github.com/hearth-build/hearth/execserver"
+)
+
+// Command and Result are the exec server's, under the names that this package's
+// users know.
+type (
+	Command = execserver.Command
+	Result  = execserver.Result
+)
+
+// Backend makes runners. Implementations pass the suite in runnertest. All
+// methods are safe for concurrent use.
+type Backend interface {
+	// Resolve finds out what an image name means now, pulling the image if the
+	// host lacks it. Concurrent calls for one name share one pull, and a caller
+	// that gives up does not abort the pull of the others. An image that cannot
+	// be had: ErrImage.
+	Resolve(ctx context.Context, ref ImageRef) (Image, error)
+	// Start makes and starts a container that is ready to run commands.
+	// On error nothing is left behind.
+	Start(ctx context.Context, spec Spec) (Instance, error)
+	// Sweep removes what earlier processes with the same data directory left
+	// (containers, mounts, directories of runners) and says how many it removed.
+	Sweep(ctx context.Context) (int, error)
+}
+
+// Instance is one running container.
+type Instance interface {
+	Runs
+	Freezes
+	// CPUTime is what the container used since it was started.
+	CPUTime(ctx context.Context) (time.Duration, error)
+	// Remove ends every process of the container, frozen or not, and removes
+	// all that Start made. It can be repeated after an error.
+	Remove(ctx context.Context) error
+}
+
+// Runs runs commands, one at a time.
+type Runs interface {
+	// Run runs cmd to its end and returns when none of its processes is left.
+	// What it prints goes to stdout and stderr. Cancelling ctx kills it.
+	// *execserver.StartError: nothing was run. Any other error: the instance is
+	// in doubt and must be removed.
+	Run(ctx context.Context, cmd Command, stdout, stderr io.Writer) (Result, error)
+	// OOMKills counts the processes of this container that the kernel killed
+	// for lack of memory, since the start.
+	OOMKills(ctx context.Context) (int, error)
+}
+
+// Freezes stops and continues all processes of a container.
+type Freezes interface {
+	// Freeze returns when no process of the container runs any more.
+	Freeze(ctx context.Context) error
+	// Thaw undoes Freeze.
+	Thaw(ctx context.Context) error
+}
+
+// ImageRef is what a platform asks for.
+type ImageRef struct {
+	// Name is HostImage, or a registry reference without "docker://".
+	Name string
+	// Username and Password for the registry, if any; never logged.
+	Username, Password string
+}
+
+// HostImage names the container image that is the host's own root file system
+// (or the directory that the server was told to use for it).
+const HostImage = "host"
+
+// Image is what an ImageRef turned out to be.
+type Image struct {
+	// Name as asked for.
+	Name string
+	// ID is immutable: another ID is another image.
+	ID string
+	// Env is what the image declares, as NAME=VALUE.
+	Env []string
+}
+
+// Spec says what container to start.
+type Spec struct {
+	// ID is the runner's, unique among all of the host's; a valid container name.
+	ID string
+	// Image to start from.
+	Image Image
+	// Dir is an existing, empty host directory for this runner alone. The
+	// backend shows Dir/WorkDirName to the container as ContainerWorkDir and
+	// may use other names in Dir for itself (not starting with "work").
+	Dir string
+	// Network of the container: NetworkOff or NetworkBridge.
+	Network string
+}
+
+// The networks that a container can have.
+const (
+	NetworkOff    = "off"
+	NetworkBridge = "bridge"
+)
+
+// Where a runner's files are: Spec.Dir/WorkDirName on the host is
+// ContainerWorkDir in every container, so that outputs do not depend on which
+// runner made them. Start creates it, owned by root with mode 0755. New mounts
+// below it on the host become visible inside.
+const (
+	WorkDirName      = "work"
+	ContainerWorkDir = "/hearth/work"
+)

@@ -1,0 +1,15 @@
+package runners
+
+import "errors"
+
+// What can be wrong. Compare with errors.Is; the text says what to do.
+var (
+	// ErrImage: the container image cannot be had; the client's mistake.
+	ErrImage = errors.New("container image unavailable")
+	// ErrPlatform: the platform properties cannot be satisfied here.
+	ErrPlatform = errors.New("unsupported platform")
+	// ErrLost: the runner broke while it was needed; trying again may help.
+	ErrLost = errors.New("runner lost")
+	// ErrClosed: the pool is shutting down.
+	ErrClosed = errors.New("runner pool is shut down")
+)
