@@ -63,3 +63,6 @@ type StartError struct {
 
 // Error implements error.
 func (e *StartError) Error() string { return fmt.Sprintf("command not started: %s", e.Message) }
+
+// Fault reports whether the runner is to blame, and not the command.
+func (e *StartError) Fault() bool { return e.Reason == execpb.NotStarted_FAULT }

@@ -8,11 +8,12 @@ import (
 	"github.com/hearth-build/hearth/execserver"
 )
 
-// Command and Result are the exec server's, under the names that this package's
-// users know.
+// Command, Result and StartError are the exec server's, under the names that
+// this package's users know.
 type (
-	Command = execserver.Command
-	Result  = execserver.Result
+	Command    = execserver.Command
+	Result     = execserver.Result
+	StartError = execserver.StartError
 )
 
 // Backend makes runners. Implementations pass the suite in runnertest. All
