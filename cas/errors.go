@@ -13,6 +13,8 @@ var (
 	ErrNotFound = errors.New("blob not found")
 	// ErrMismatch: the bytes are not what their digest says.
 	ErrMismatch = errors.New("content does not match its digest")
+	// ErrOutOfRange: an offset is negative or beyond the end of the blob.
+	ErrOutOfRange = errors.New("offset is outside the blob")
 	// ErrNoSpace: there is no room for the blob now; reads go on.
 	ErrNoSpace = errors.New("no space left for blobs")
 	// ErrTooLarge: the blob is over the store's limit for one blob.

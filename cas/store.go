@@ -12,7 +12,7 @@ type Getter interface {
 	// Get opens the blob for reading from offset (0 to its size) to its end.
 	// The caller closes the reader. A blob that is evicted meanwhile either
 	// can still be read to its end or fails; it never ends early with io.EOF.
-	// Absent: ErrNotFound. Safe for concurrent use.
+	// Absent: ErrNotFound. Bad offset: ErrOutOfRange. Safe for concurrent use.
 	Get(ctx context.Context, d Digest, offset int64) (io.ReadCloser, error)
 }
 
