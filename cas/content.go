@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"slices"
 )
 
 // Content is a blob on its way into a store: the digest it claims and the
@@ -14,6 +15,7 @@ import (
 type Content struct {
 	digest Digest
 	r      io.Reader
+	data   []byte    // all bytes, where the digest was computed from them
 	h      hash.Hash // nil once the digest was computed from these very bytes
 	n      int64
 	err    error
@@ -27,7 +29,7 @@ func NewContent(d Digest, r io.Reader) *Content {
 // Content computes the digest of data, which therefore needs no second check.
 // The caller does not change data afterwards.
 func (f Function) Content(data []byte) *Content {
-	return &Content{digest: f.Sum(data), r: bytes.NewReader(data)}
+	return &Content{digest: f.Sum(data), r: bytes.NewReader(data), data: data}
 }
 
 // Digest returns the digest that the bytes claim.
@@ -55,6 +57,35 @@ func (c *Content) Read(p []byte) (int, error) {
 	}
 	return n, err
 }
+
+// Bytes reads the whole content to io.EOF and returns it, in place of Read. The
+// bytes may be those that the content was made of: nobody changes them. Memory
+// grows with what really comes, not with the size that the digest claims.
+func (c *Content) Bytes() ([]byte, error) {
+	if c.data != nil && c.err == nil && c.n == 0 {
+		c.n, c.err = c.digest.size, io.EOF
+		return c.data, nil
+	}
+	// One byte more than the size, so that the read that fills the buffer is
+	// followed by the one that finds the end without growing it.
+	buf := make([]byte, 0, min(c.digest.size+1, maxTrust))
+	for {
+		n, err := c.Read(buf[len(buf):cap(buf)])
+		buf = buf[:len(buf)+n]
+		switch {
+		case err == io.EOF:
+			return buf, nil
+		case err != nil:
+			return nil, err
+		case len(buf) == cap(buf):
+			more := min(c.digest.size+1-int64(len(buf)), int64(cap(buf)))
+			buf = slices.Grow(buf, int(max(more, 1)))
+		}
+	}
+}
+
+// maxTrust is how much memory a claimed size gets before any byte has come.
+const maxTrust = 1 << 20
 
 func (c *Content) check() error {
 	if c.n < c.digest.size {

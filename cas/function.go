@@ -5,6 +5,7 @@ import (
 	"crypto/sha1" //nolint:gosec // likewise.
 	"crypto/sha256"
 	"crypto/sha512"
+	"encoding/hex"
 	"fmt"
 	"hash"
 	"strings"
@@ -45,7 +46,7 @@ func FunctionOf(named repb.DigestFunction_Value, hash string) (Function, error) 
 		return 0, fmt.Errorf("%w: a hash of %d characters belongs to no digest function served here", ErrInvalidDigest, len(hash))
 	}
 	for _, f := range Functions() {
-		if f == Function(named) {
+		if f.Proto() == named {
 			return f, nil
 		}
 	}
@@ -75,8 +76,24 @@ func (f Function) String() string {
 // Proto returns the API's enum value.
 func (f Function) Proto() repb.DigestFunction_Value { return repb.DigestFunction_Value(f) }
 
-// HexLen is the length of a hash in hexadecimal.
-func (f Function) HexLen() int { return 2 * f.New(0).Size() }
+// HexLen is the length of a hash in hexadecimal. It is asked for every digest
+// of every request, so it starts no hash to find out.
+func (f Function) HexLen() int {
+	switch f {
+	case SHA256, BLAKE3:
+		return 2 * sha256.Size
+	case SHA1:
+		return 2 * sha1.Size
+	case MD5:
+		return 2 * md5.Size
+	case SHA384:
+		return 2 * sha512.Size384
+	case SHA512:
+		return 2 * sha512.Size
+	default:
+		panic(fmt.Sprintf("cas: no digest function %d", f))
+	}
+}
 
 // New starts the hash of a blob of the given size. Only functions that put the
 // size into what they hash look at it.
@@ -112,5 +129,6 @@ func (f Function) Sum(data []byte) Digest {
 func (f Function) Empty() Digest { return f.Sum(nil) }
 
 func (f Function) digest(h hash.Hash, size int64) Digest {
-	return Digest{function: f, hash: fmt.Sprintf("%x", h.Sum(nil)), size: size}
+	var sum [sha512.Size]byte
+	return Digest{function: f, hash: hex.EncodeToString(h.Sum(sum[:0])), size: size}
 }

@@ -74,6 +74,9 @@ func ReadAll(ctx context.Context, g Getter, d Digest, limit int64) ([]byte, erro
 	defer r.Close()
 	data := make([]byte, d.size)
 	if _, err := io.ReadFull(r, data); err != nil {
+		if err == io.EOF { // which callers would take for an end
+			err = io.ErrUnexpectedEOF
+		}
 		return nil, fmt.Errorf("read blob %v: %w", d, err)
 	}
 	return data, nil
