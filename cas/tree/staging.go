@@ -1,0 +1,209 @@
+package tree
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/hearth-build/hearth/cas"
+)
+
+// inputTime is the modification time of copied input files, 2000-01-01 UTC: an
+// action that records it gives the same output every time. Linked files keep
+// the store's.
+const inputTime = 946_684_800
+
+// smallFile is up to where a file goes through memory: below, that is faster
+// than to ask the kernel for a copy.
+const smallFile = 64 << 10
+
+// staging is one input root that is being made.
+type staging struct {
+	copier  *Copier
+	opts    StageOptions
+	root    int
+	buffers sync.Pool // of *[]byte, for small files
+}
+
+// place is one directory of the input root; the same node can have many.
+type place struct {
+	node *node
+	path string
+}
+
+// lostBlob: a file's blob was there when the graph was checked, and is not now.
+type lostBlob struct {
+	digest cas.Digest
+	err    error
+}
+
+func (e *lostBlob) Error() string { return e.err.Error() }
+func (e *lostBlob) Unwrap() error { return e.err }
+
+// run fills one level of directories after the other. A directory is opened by
+// its path from the root, so that only one per worker is open, however deep.
+func (s *staging) run(ctx context.Context, g *Graph) error {
+	level := []place{{node: g.root}}
+	for len(level) > 0 {
+		err := parallel(ctx, s.copier.workers, len(level), func(ctx context.Context, i int) error {
+			return s.fill(ctx, level[i])
+		})
+		if err != nil {
+			return err
+		}
+		var next []place
+		for _, p := range level {
+			for i, e := range p.node.dirs {
+				next = append(next, place{node: p.node.children[i], path: path.Join(p.path, e.name)})
+			}
+		}
+		level = next
+	}
+	return nil
+}
+
+// fill makes all entries of a directory that exists.
+func (s *staging) fill(ctx context.Context, p place) error {
+	fd, err := openBelow(s.root, p.path, openDir, strictHere)
+	if err != nil {
+		return fmt.Errorf("open new directory %s: %w", quote(p.path), err)
+	}
+	defer unix.Close(fd)
+	if err := own(fd, s.opts.UID, s.opts.GID, 0o755); err != nil {
+		return fmt.Errorf("give directory %s to user %d: %w", quote(p.path), s.opts.UID, err)
+	}
+	for _, e := range p.node.dirs {
+		if err := unix.Mkdirat(fd, e.name, 0o755); err != nil {
+			return fmt.Errorf("make directory %s: %w", quote(path.Join(p.path, e.name)), err)
+		}
+	}
+	for _, e := range p.node.links {
+		if err := unix.Symlinkat(e.target, fd, e.name); err != nil {
+			return fmt.Errorf("make symlink %s: %w", quote(path.Join(p.path, e.name)), err)
+		}
+	}
+	for _, e := range p.node.files {
+		if err := s.file(ctx, fd, e); err != nil {
+			return fmt.Errorf("make file %s: %w", quote(path.Join(p.path, e.name)), err)
+		}
+	}
+	return nil
+}
+
+func (s *staging) file(ctx context.Context, dirFD int, e fileEntry) error {
+	if s.opts.AllowLinks && s.copier.linker != nil && !e.digest.IsEmptyBlob() {
+		err := s.copier.linker.Link(ctx, e.digest, dirFD, e.name, e.executable)
+		if !errors.Is(err, cas.ErrCannotLink) {
+			return lost(e.digest, err)
+		}
+	}
+	var r io.Reader
+	if !e.digest.IsEmptyBlob() {
+		blob, err := s.copier.store.Get(ctx, e.digest, 0)
+		if err != nil {
+			return lost(e.digest, err)
+		}
+		defer blob.Close()
+		r = blob
+	}
+	return s.write(ctx, dirFD, e, r)
+}
+
+func lost(d cas.Digest, err error) error {
+	if errors.Is(err, cas.ErrNotFound) {
+		return &lostBlob{digest: d, err: err}
+	}
+	return err
+}
+
+// write makes a new file; r is nil for an empty one.
+func (s *staging) write(ctx context.Context, dirFD int, e fileEntry, r io.Reader) error {
+	const flags = unix.O_WRONLY | unix.O_CREAT | unix.O_EXCL | unix.O_NOFOLLOW | unix.O_CLOEXEC
+	uid, gid, mode := s.ownership(e.executable)
+	fd, err := unix.Openat(dirFD, e.name, flags, mode)
+	if err != nil {
+		return err
+	}
+	f := os.NewFile(uintptr(fd), e.name)
+	defer f.Close()
+	if r != nil {
+		if err := s.copy(ctx, f, r, e.digest); err != nil {
+			return err
+		}
+	}
+	if err := own(fd, uid, gid, mode); err != nil {
+		return err
+	}
+	then := unix.Timespec{Sec: inputTime}
+	return unix.UtimesNanoAt(dirFD, e.name, []unix.Timespec{then, then}, unix.AT_SYMLINK_NOFOLLOW)
+}
+
+// ownership of a copied file. Only an action that is root gets files that it
+// may write to: to any other they are the same as links.
+func (s *staging) ownership(executable bool) (uid, gid int, mode uint32) {
+	mode = 0o444
+	if executable {
+		mode = 0o555
+	}
+	if s.opts.UID == 0 {
+		return s.opts.UID, s.opts.GID, mode | 0o200
+	}
+	return os.Geteuid(), os.Getegid(), mode
+}
+
+// copy copies exactly the blob. Large ones go from file to file inside the
+// kernel where the store's reader is a file, which shares the blocks on file
+// systems that can.
+func (s *staging) copy(ctx context.Context, f *os.File, r io.Reader, d cas.Digest) error {
+	if d.Size() <= smallFile {
+		buf, ok := s.buffers.Get().(*[]byte)
+		if !ok {
+			b := make([]byte, smallFile)
+			buf = &b
+		}
+		defer s.buffers.Put(buf)
+		data := (*buf)[:d.Size()]
+		if _, err := io.ReadFull(r, data); err != nil {
+			return fmt.Errorf("read blob %v: %w", d, err)
+		}
+		_, err := f.Write(data)
+		return err
+	}
+	for left := d.Size(); left > 0; {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		const step = 64 << 20
+		n, err := io.CopyN(f, r, min(left, step))
+		if err != nil {
+			return fmt.Errorf("copy blob %v: %w", d, err)
+		}
+		left -= n
+	}
+	return nil
+}
+
+// own sets owner and mode of an open file or directory where they differ: the
+// umask of the process does not count, and most of the time nothing is left
+// to do.
+func own(fd, uid, gid int, mode uint32) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return err
+	}
+	if st.Uid != uint32(uid) || st.Gid != uint32(gid) {
+		if err := unix.Fchown(fd, uid, gid); err != nil {
+			return err
+		}
+	}
+	if st.Mode&0o7777 != mode {
+		return unix.Fchmod(fd, mode)
+	}
+	return nil
+}

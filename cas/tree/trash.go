@@ -1,0 +1,218 @@
+package tree
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+)
+
+// TrashName is the directory that holds removed trees until they are deleted,
+// where no other was chosen. Only its owner can look into it.
+const TrashName = ".hearth-trash"
+
+// trash moves trees out of the way at once and deletes them in the background,
+// one after the other.
+type trash struct {
+	dir string // "": beside each tree
+	log *slog.Logger
+
+	mu     sync.Mutex
+	queue  chan rubbish
+	closed bool
+
+	worker errgroup.Group
+	failed []error // of the worker, read when it has ended
+}
+
+// rubbish is one tree in a trash directory.
+type rubbish struct{ dir, name string }
+
+func newTrash(dir string, most int, log *slog.Logger) *trash {
+	t := &trash{dir: dir, log: log, queue: make(chan rubbish, most)}
+	t.worker.Go(func() error {
+		for r := range t.queue {
+			t.deleteLater(r)
+		}
+		return nil
+	})
+	return t
+}
+
+func (t *trash) close() error {
+	t.mu.Lock()
+	if !t.closed {
+		t.closed = true
+		close(t.queue)
+	}
+	t.mu.Unlock()
+	return errors.Join(t.worker.Wait(), errors.Join(t.failed...))
+}
+
+// deleteLater has nobody to return an error to but the log and close.
+func (t *trash) deleteLater(r rubbish) {
+	err := r.delete()
+	if err == nil {
+		return
+	}
+	t.log.Error("cannot delete a used input root; it takes up space until it is removed by hand",
+		"path", filepath.Join(r.dir, r.name), "error", err)
+	const most = 16
+	if len(t.failed) < most {
+		t.failed = append(t.failed, err)
+	}
+}
+
+// discard makes dir disappear. One that is gone already is fine.
+func (t *trash) discard(dir string) error {
+	r, err := t.move(dir)
+	if err != nil || r.name == "" {
+		return err
+	}
+	if t.enqueue(r) {
+		return nil
+	}
+	return r.delete()
+}
+
+func (t *trash) enqueue(r rubbish) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed {
+		return false
+	}
+	select {
+	case t.queue <- r:
+		return true
+	default:
+		return false
+	}
+}
+
+// move renames dir into the trash. A rename takes what is there by that name,
+// be it a link, without following it.
+func (t *trash) move(dir string) (rubbish, error) {
+	place, name, err := openPlace(dir)
+	if errors.Is(err, unix.ENOENT) {
+		return rubbish{}, nil
+	}
+	if err != nil {
+		return rubbish{}, err
+	}
+	defer unix.Close(place)
+	beside := filepath.Join(filepath.Dir(filepath.Clean(dir)), TrashName)
+	if t.dir == "" {
+		return moveTo(place, name, beside)
+	}
+	r, err := moveTo(place, name, t.dir)
+	if errors.Is(err, unix.EXDEV) {
+		return moveTo(place, name, beside)
+	}
+	return r, err
+}
+
+func moveTo(place int, name, trashDir string) (rubbish, error) {
+	fd, err := openTrash(trashDir)
+	if err != nil {
+		return rubbish{}, err
+	}
+	defer unix.Close(fd)
+	for range 10 {
+		as := fmt.Sprintf("%016x", rand.Uint64())
+		err = unix.Renameat2(place, name, fd, as, unix.RENAME_NOREPLACE)
+		if err == unix.EPERM || err == unix.EACCES {
+			unlock(place, name)
+			err = unix.Renameat2(place, name, fd, as, unix.RENAME_NOREPLACE)
+		}
+		switch err {
+		case nil:
+			return rubbish{dir: trashDir, name: as}, nil
+		case unix.ENOENT:
+			return rubbish{}, nil
+		case unix.EEXIST:
+			continue
+		case unix.EBUSY:
+			return rubbish{}, fmt.Errorf("remove %s: it is a mount point; unmount it first: %w", name, err)
+		}
+		break
+	}
+	return rubbish{}, fmt.Errorf("move %s to the trash %s: %w", name, trashDir, err)
+}
+
+// openTrash opens or makes a trash directory. An action that is root may have
+// put anything in its place; then nothing is moved there.
+func openTrash(dir string) (int, error) {
+	place, name, err := openPlace(dir)
+	if err != nil {
+		return -1, err
+	}
+	defer unix.Close(place)
+	if err := unix.Mkdirat(place, name, 0o700); err != nil && err != unix.EEXIST {
+		return -1, fmt.Errorf("make trash directory %s: %w", dir, err)
+	}
+	fd, err := openatRetry(place, name, openDir)
+	if err != nil {
+		return -1, fmt.Errorf("open trash directory %s: %w", dir, err)
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		unix.Close(fd)
+		return -1, fmt.Errorf("look at trash directory %s: %w", dir, err)
+	}
+	if int(st.Uid) != os.Geteuid() || st.Mode&0o077 != 0 {
+		unix.Close(fd)
+		return -1, fmt.Errorf("trash directory %s is open to others (owner %d, mode %#o): remove it", dir, st.Uid, st.Mode&0o7777)
+	}
+	return fd, nil
+}
+
+func (r rubbish) delete() error {
+	fd, err := openTrash(r.dir)
+	if errors.Is(err, unix.ENOENT) {
+		return nil // the place went away with all that was in it
+	}
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	if err := removeAll(fd, r.name); err != nil {
+		return fmt.Errorf("delete %s: %w", filepath.Join(r.dir, r.name), err)
+	}
+	return nil
+}
+
+// SweepTrash deletes all that an earlier process left in the trash directory
+// dir, whatever an action has made of it. Dir itself stays; if there is none,
+// there is nothing to do.
+func SweepTrash(dir string) error {
+	fd, err := openRoot(dir)
+	if errors.Is(err, unix.ENOENT) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("open trash directory %s: %w", dir, err)
+	}
+	defer unix.Close(fd)
+	var names []string
+	err = readDir(fd, func(e dirent) error {
+		names = append(names, e.name)
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("read trash directory %s: %w", dir, err)
+	}
+	var failed []error
+	for _, name := range names {
+		failed = append(failed, removeAll(fd, name))
+	}
+	if err := errors.Join(failed...); err != nil {
+		return fmt.Errorf("sweep trash directory %s: %w", dir, err)
+	}
+	return nil
+}
