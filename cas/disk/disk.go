@@ -1,0 +1,223 @@
+package disk
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+
+	"github.com/hearth-build/hearth/cas"
+)
+
+// Disk is an open store. Its namespaces share one budget.
+type Disk struct {
+	options Options
+	layout  layout
+	lock    *os.File
+	dir     *os.File
+	files   *files
+	space   *space
+	index   *index
+	buffers sync.Pool   // of *[copyBuffer]byte
+	dirty   atomic.Bool // something was written since the last sync point
+
+	stop       context.CancelCauseFunc
+	background sync.WaitGroup
+
+	// life is read-locked while files are put in place or removed for good, so
+	// that nothing changes once Close holds it.
+	life   sync.RWMutex
+	closed bool // guarded by life
+
+	mu            sync.Mutex // guards all below
+	namespaces    map[string]namespaceID
+	namespaceDirs []string
+}
+
+var errClosed = errors.New("the store is closed")
+
+// Open opens the store in a directory, or makes one there. It is this process's
+// alone until Close.
+func Open(ctx context.Context, options Options) (*Disk, error) {
+	if err := options.Validate(); err != nil {
+		return nil, err
+	}
+	options = options.withDefaults()
+	d := &Disk{
+		options:    options,
+		layout:     layout{filepath.Clean(options.Dir)},
+		index:      newIndex(),
+		buffers:    sync.Pool{New: func() any { return new([copyBuffer]byte) }},
+		namespaces: make(map[string]namespaceID),
+	}
+	if err := d.open(ctx); err != nil {
+		return nil, fmt.Errorf("open the store: %w", errors.Join(err, d.closeFiles()))
+	}
+	d.start(context.WithoutCancel(ctx))
+	return d, nil
+}
+
+func (d *Disk) open(ctx context.Context) (err error) {
+	l := d.layout
+	if err := os.MkdirAll(l.dir, dirMode); err != nil {
+		return spaceError(err)
+	}
+	if d.lock, err = lockDir(l); err != nil {
+		return err
+	}
+	if err := claimFormat(l); err != nil {
+		return err
+	}
+	if err := d.makeDirs(); err != nil {
+		return spaceError(err)
+	}
+	if d.dir, err = os.Open(l.dir); err != nil {
+		return err
+	}
+	if d.space, err = newSpace(int(d.dir.Fd()), d.options.MinFreeBytes); err != nil {
+		return err
+	}
+	if d.files, err = newFiles(l.tmp()); err != nil {
+		return err
+	}
+	last, err := readState(l)
+	if err != nil {
+		return err
+	}
+	if err := d.loadIndex(ctx, last); err != nil {
+		return err
+	}
+	if err := d.setBudget(); err != nil {
+		return err
+	}
+	// From here on a stop is unclean until Close says otherwise. What was in
+	// doubt stays so: the sync point does not move.
+	last.Clean = false
+	return writeState(l, last)
+}
+
+// makeDirs makes what is missing, and empties tmp of what a crash left.
+func (d *Disk) makeDirs() error {
+	if err := os.RemoveAll(d.layout.tmp()); err != nil {
+		return err
+	}
+	return errors.Join(os.MkdirAll(d.layout.tmp(), dirMode), os.MkdirAll(d.layout.blobs(), dirMode))
+}
+
+// setBudget works out the budget and evicts what is over it.
+func (d *Disk) setBudget() error {
+	d.index.max = d.options.MaxBytes
+	if d.index.max == 0 {
+		free, err := statfs(int(d.dir.Fd()))
+		if err != nil {
+			return err
+		}
+		d.index.max = (max(0, free.bytes) + d.index.used) / 5 * 4
+	}
+	d.index.mu.Lock()
+	victims, _ := d.index.evictLocked(d.index.used-d.index.max, 0)
+	d.index.mu.Unlock()
+	return d.remove(victims)
+}
+
+func (d *Disk) start(ctx context.Context) {
+	ctx, d.stop = context.WithCancelCause(ctx)
+	d.background.Go(func() { d.verifyAll(ctx) })
+	d.background.Go(func() { d.syncEvery(ctx) })
+}
+
+// enter keeps Close waiting until life is unlocked.
+func (d *Disk) enter() error {
+	d.life.RLock()
+	if d.closed {
+		d.life.RUnlock()
+		return errClosed
+	}
+	return nil
+}
+
+// Close makes all that was stored durable and gives the directory free. Puts in
+// progress fail, without waiting for their clients; blobs that are being read
+// can be read to their end.
+func (d *Disk) Close() error {
+	d.life.Lock()
+	if d.closed {
+		d.life.Unlock()
+		return nil
+	}
+	d.closed = true
+	d.life.Unlock()
+	d.stop(errClosed)
+	d.background.Wait()
+	return errors.Join(d.sync(true), d.closeFiles())
+}
+
+func (d *Disk) closeFiles() error {
+	var errs []error
+	for _, f := range []*os.File{d.dir, d.lock} {
+		if f != nil {
+			errs = append(errs, f.Close())
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Namespace returns the store of one namespace, an instance name of the API: a
+// blob stored in one is not visible in any other. Any string is allowed.
+func (d *Disk) Namespace(name string) *Store {
+	dir := cas.NamespaceDir(name)
+	return &Store{disk: d, id: d.namespaceID(dir), dir: dir}
+}
+
+func (d *Disk) namespaceID(dir string) namespaceID {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	id, ok := d.namespaces[dir]
+	if !ok {
+		id = namespaceID(len(d.namespaceDirs))
+		d.namespaces[dir] = id
+		d.namespaceDirs = append(d.namespaceDirs, dir)
+	}
+	return id
+}
+
+// path returns where a blob's file is.
+func (d *Disk) path(k key) string {
+	ns, digest := k.split()
+	d.mu.Lock()
+	dir := d.namespaceDirs[ns]
+	d.mu.Unlock()
+	return d.layout.blob(dir, digest)
+}
+
+// Stats is how full a Disk is.
+type Stats struct {
+	Blobs    int   // stored
+	Bytes    int64 // that they take on the disk
+	MaxBytes int64 // the budget
+	Reserved int64 // bytes of blobs on their way in
+	Pinned   int   // digests that must not be evicted now
+	Unproven int   // blobs that are checked before their next use
+}
+
+// Stats returns how full the store is.
+func (d *Disk) Stats() Stats {
+	x := d.index
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return Stats{
+		Blobs: len(x.blobs), Bytes: x.used, MaxBytes: x.max,
+		Reserved: x.reserved, Pinned: len(x.pins), Unproven: x.suspects,
+	}
+}
+
+var _ slog.LogValuer = Stats{}
+
+// LogValue implements slog.LogValuer.
+func (s Stats) LogValue() slog.Value {
+	return slog.GroupValue(slog.Int("blobs", s.Blobs), slog.Int64("bytes", s.Bytes), slog.Int64("max_bytes", s.MaxBytes))
+}

@@ -1,0 +1,50 @@
+package disk
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strconv"
+	"strings"
+)
+
+// formatVersion is the layout that this code reads and writes.
+const formatVersion = 1
+
+const formatName = "hearth-cas"
+
+// claimFormat makes sure that the directory is a store that this code
+// understands, or makes it one if it is empty.
+func claimFormat(l layout) error {
+	data, err := os.ReadFile(l.format())
+	if errors.Is(err, fs.ErrNotExist) {
+		return createFormat(l)
+	}
+	if err != nil {
+		return err
+	}
+	text, ok := strings.CutPrefix(strings.TrimSpace(string(data)), formatName+" ")
+	version, err := strconv.Atoi(text)
+	switch {
+	case !ok || err != nil || version < 1:
+		return fmt.Errorf("%s says %.40q, which is no version of a store: delete the directory or choose another", l.format(), data)
+	case version > formatVersion:
+		return fmt.Errorf("%s was written by a newer hearth (format %d, this one knows %d): run that one, or choose another directory",
+			l.dir, version, formatVersion)
+	}
+	return nil
+}
+
+func createFormat(l layout) error {
+	entries, err := os.ReadDir(l.dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if l.foreign(e.Name()) {
+			return fmt.Errorf("%s is not empty (%q is in it) and is no store: choose an empty directory", l.dir, e.Name())
+		}
+	}
+	return writeAtomically(l.format(), fmt.Appendf(nil, "%s %d\n", formatName, formatVersion))
+}

@@ -1,0 +1,49 @@
+package disk
+
+import (
+	"encoding/binary"
+	"encoding/hex"
+	"fmt"
+
+	"github.com/hearth-build/hearth/cas"
+)
+
+// key names a blob of a namespace in the index, in as few bytes as possible:
+// the function, the namespace's number, the size, the hash in binary.
+type key string
+
+// namespaceID numbers the namespaces of an open Disk.
+type namespaceID uint32
+
+// appendKey appends the key of a digest, which is well formed by its type.
+func appendKey(b []byte, ns namespaceID, d cas.Digest) []byte {
+	b = append(b, byte(d.Function()))
+	b = binary.AppendUvarint(b, uint64(ns))
+	b = binary.AppendUvarint(b, uint64(d.Size()))
+	b, err := hex.AppendDecode(b, []byte(d.Hash()))
+	if err != nil {
+		panic(fmt.Sprintf("cas/disk: digest %v is malformed: %v", d, err))
+	}
+	return b
+}
+
+func newKey(ns namespaceID, d cas.Digest) key {
+	var buf [maxKeyLen]byte
+	return key(appendKey(buf[:0], ns, d))
+}
+
+const maxKeyLen = 1 + binary.MaxVarintLen32 + binary.MaxVarintLen64 + 64
+
+// split is the inverse of newKey.
+func (k key) split() (namespaceID, cas.Digest) {
+	b := []byte(k)
+	f := cas.Function(b[0])
+	ns, n := binary.Uvarint(b[1:])
+	b = b[1+n:]
+	size, n := binary.Uvarint(b)
+	d, err := cas.ParseDigest(f, hex.EncodeToString(b[n:]), int64(size))
+	if err != nil {
+		panic(fmt.Sprintf("cas/disk: key %q is malformed: %v", string(k), err))
+	}
+	return namespaceID(ns), d
+}

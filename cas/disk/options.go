@@ -1,0 +1,60 @@
+package disk
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"time"
+)
+
+// Options says where a Disk is and how much it may hold.
+type Options struct {
+	// Dir is the store's own directory. It is made if it is missing; a
+	// directory with other things in it is refused.
+	Dir string
+	// MaxBytes is the budget for blobs, as they occupy the disk (whole blocks
+	// of 4 KiB). 0: 80 % of what is free or already ours when Dir is opened.
+	MaxBytes int64
+	// MinFreeBytes is what stays free on the file system, whoever fills it.
+	// 0: 1 GiB, or 2 % of the file system where that is less.
+	MinFreeBytes int64
+	// SyncInterval is how often what was written is made durable, and so how
+	// much has to be checked again after an unclean stop. 0: 30 s.
+	SyncInterval time.Duration
+	// Logger hears of what goes wrong in the background. nil: nobody does.
+	Logger *slog.Logger
+}
+
+func (o Options) withDefaults() Options {
+	if o.SyncInterval == 0 {
+		o.SyncInterval = 30 * time.Second
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	return o
+}
+
+// Validate names every option that is wrong.
+func (o Options) Validate() error {
+	var errs []error
+	if o.Dir == "" {
+		errs = append(errs, errors.New("no directory is given"))
+	} else if !filepath.IsAbs(o.Dir) {
+		errs = append(errs, fmt.Errorf("directory %q is not an absolute path", o.Dir))
+	}
+	if o.MaxBytes < 0 {
+		errs = append(errs, fmt.Errorf("the byte budget %d is negative", o.MaxBytes))
+	}
+	if o.MinFreeBytes < 0 {
+		errs = append(errs, fmt.Errorf("the free space to keep, %d, is negative", o.MinFreeBytes))
+	}
+	if o.SyncInterval < 0 {
+		errs = append(errs, fmt.Errorf("the sync interval %v is negative", o.SyncInterval))
+	}
+	if len(errs) > 0 {
+		return fmt.Errorf("store options: %w", errors.Join(errs...))
+	}
+	return nil
+}

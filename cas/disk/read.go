@@ -1,0 +1,195 @@
+package disk
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/hearth-build/hearth/cas"
+)
+
+// smallBlob is the size below which a blob is handled at once, in memory.
+const smallBlob = 32 << 10
+
+// errDoubtful: a file is not what the index says, or may not be.
+var errDoubtful = errors.New("the blob's file was changed or damaged")
+
+// blobFile is a blob that the index says is in place.
+type blobFile struct {
+	digest  cas.Digest
+	path    string
+	entry   *entry
+	written int64 // from the entry, when it was looked up
+}
+
+// damaged reports whether an error is the fault of the file that was opened,
+// looked at or read. What is not, like too many open files, says nothing about
+// the blob.
+func damaged(err error) bool {
+	for _, fault := range []unix.Errno{unix.ENOENT, unix.EIO, unix.EUCLEAN, unix.EBADMSG, unix.ELOOP} {
+		if errors.Is(err, fault) {
+			return true
+		}
+	}
+	return false
+}
+
+// doubtful makes an error that is a file's fault errDoubtful.
+func doubtful(err error) error {
+	if damaged(err) {
+		return fmt.Errorf("%w: %w", errDoubtful, err)
+	}
+	return err
+}
+
+// ours reports whether a file is as the store left it: a regular file of the
+// blob's size and of the mode, not written to since. Anything else is looked
+// into by hash (verify).
+func ours(st *unix.Stat_t, size, written int64, mode uint32) bool {
+	return st.Mode == unix.S_IFREG|mode && st.Size == size && mtime(st) <= written
+}
+
+func mtime(st *unix.Stat_t) int64 { return st.Mtim.Nano() }
+
+func openFile(path string) (fd int, err error) {
+	err = ignoringEINTR(func() (err error) {
+		fd, err = unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+		return err
+	})
+	if err != nil {
+		return -1, &fs.PathError{Op: "open", Path: path, Err: err}
+	}
+	return fd, nil
+}
+
+// readAll reads a whole small blob and checks its hash, which costs less than
+// opening the file does.
+func (b blobFile) readAll() ([]byte, error) {
+	fd, err := openFile(b.path)
+	if err != nil {
+		return nil, doubtful(err)
+	}
+	defer unix.Close(fd)                   //nolint:errcheck // nothing was written
+	buf := make([]byte, b.digest.Size()+1) // a file that is too long shows
+	n := 0
+	for n < len(buf) {
+		m, err := unix.Read(fd, buf[n:])
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return nil, doubtful(&fs.PathError{Op: "read", Path: b.path, Err: err})
+		}
+		if m == 0 {
+			break
+		}
+		n += m
+	}
+	if b.digest.Function().Sum(buf[:n]) != b.digest {
+		return nil, errDoubtful
+	}
+	return buf[:n], nil
+}
+
+// open opens a blob at an offset.
+func (b blobFile) open(offset int64) (*reader, error) {
+	fd, err := openFile(b.path)
+	if err != nil {
+		return nil, doubtful(err)
+	}
+	f := os.NewFile(uintptr(fd), b.path)
+	var st unix.Stat_t
+	err = unix.Fstat(fd, &st)
+	if err == nil && !ours(&st, b.digest.Size(), b.written, blobMode) {
+		err = errDoubtful
+	}
+	if err == nil && offset > 0 {
+		_, err = f.Seek(offset, io.SeekStart)
+	}
+	if err != nil {
+		return nil, errors.Join(doubtful(err), f.Close())
+	}
+	return &reader{f: f, digest: b.digest, left: b.digest.Size() - offset, modified: st.Mtim}, nil
+}
+
+// check looks at the file under a path of the blob without opening it.
+func (b blobFile) check(path string, mode uint32) error {
+	var st unix.Stat_t
+	if err := unix.Fstatat(unix.AT_FDCWD, path, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return doubtful(&fs.PathError{Op: "stat", Path: path, Err: err})
+	}
+	if !ours(&st, b.digest.Size(), b.written, mode) {
+		return errDoubtful
+	}
+	return nil
+}
+
+// reader reads the rest of a blob, all of it or with an error.
+type reader struct {
+	f        *os.File
+	digest   cas.Digest
+	left     int64
+	modified unix.Timespec // when it was opened
+}
+
+// Read implements io.Reader.
+func (r *reader) Read(p []byte) (int, error) {
+	if r.left == 0 {
+		return 0, io.EOF
+	}
+	p = p[:min(int64(len(p)), r.left)]
+	n, err := r.f.Read(p)
+	r.left -= int64(n)
+	if err == io.EOF {
+		return n, fmt.Errorf("read blob %v: %w: its file ends %d bytes early", r.digest, io.ErrUnexpectedEOF, r.left)
+	}
+	return n, err
+}
+
+// Close implements io.Closer.
+func (r *reader) Close() error { return r.f.Close() }
+
+// fileIsRight reads a blob's file and reports whether it is the blob, and when
+// it was last written to.
+func fileIsRight(path string, d cas.Digest, stop func() error) (ok bool, written time.Time, err error) {
+	fd, err := openFile(path)
+	if err != nil {
+		return false, time.Time{}, err
+	}
+	f := os.NewFile(uintptr(fd), path)
+	defer f.Close() //nolint:errcheck // nothing was written
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return false, time.Time{}, err
+	}
+	if st.Mode != unix.S_IFREG|blobMode || st.Size != d.Size() {
+		return false, time.Time{}, nil
+	}
+	_, err = io.CopyBuffer(io.Discard, untilStopped{cas.NewContent(d, f), stop}, make([]byte, 256<<10))
+	switch {
+	case errors.Is(err, cas.ErrMismatch):
+		return false, time.Time{}, nil
+	case err != nil:
+		return false, time.Time{}, err
+	}
+	return true, time.Unix(0, mtime(&st)), nil
+}
+
+// untilStopped is a reader that ends with an error when stop returns one.
+type untilStopped struct {
+	r    io.Reader
+	stop func() error
+}
+
+// Read implements io.Reader.
+func (u untilStopped) Read(p []byte) (int, error) {
+	if err := u.stop(); err != nil {
+		return 0, err
+	}
+	return u.r.Read(p)
+}
