@@ -46,12 +46,12 @@ type Result struct {
 
 // Usage is what a command and its descendants used.
 type Usage struct {
-	UserTime, SystemTime       time.Duration
-	MaxRSS                     int64 // bytes, of the largest process
-	BlocksIn, BlocksOut        int64
-	MinorFaults, MajorFaults   int64
-	VoluntarySwitches          int64
-	InvoluntarySwitches        int64
+	UserTime, SystemTime     time.Duration
+	MaxRSS                   int64 // bytes, of the largest process
+	BlocksIn, BlocksOut      int64
+	MinorFaults, MajorFaults int64
+	VoluntarySwitches        int64
+	InvoluntarySwitches      int64
 }
 
 // StartError says why a command was not started. A Reason of FAULT means that

@@ -1,15 +1,35 @@
 // Package execserver is both ends of the protocol by which hearth runs commands
 // in a container: the server, PID 1 of every runner, and the client.
 //
-// It owns how a process is started, watched, killed and reaped. It knows
+// It owns how a process is started, watched, killed and reaped, and that
+// nothing of a command stays in the container's scratch directories. It knows
 // nothing of containers, digests, workspaces or the Remote Execution API, and
-// it never links podman, an SDK or telemetry: its binary is copied into every
+// it never links podman, an SDK or telemetry: its binary is mounted into every
 // runner.
+//
+// One run, by number. Everything up to 6 happens on the goroutine of the call:
+//
+//  1. The call waits until the command before is over and its scratch is gone.
+//  2. argv[0] is looked up and the command forked, with pipes as stdout and
+//     stderr, in a session of its own, as its user (start.go).
+//  3. One poll waits for output, the end of the main process, the next step of
+//     the timeout, and the end of the call (run.go). Output that is older than
+//     some milliseconds goes to a sender (output.go), so that a slow client
+//     stops the command, but never the clock.
+//  4. The main process has ended: all others are killed and reaped (reap.go).
+//  5. What is left in the pipes is sent. No writer is left: nothing blocks.
+//  6. The exited event is sent and the call ends.
+//  7. The scratch directories are emptied (scratch.go), which frees the slot.
 //
 // Invariants:
 //   - The server runs only as PID 1 of a PID namespace; that makes it the
 //     parent of every orphan, and kill(-1) reach everything but itself.
 //   - A result is sent only when no process but the server is left.
 //   - A command gets the environment, arguments and directory of its request
-//     and nothing of the server's.
+//     and nothing of the server's: no descriptor, signal mask or ignored signal.
+//   - Only peers outside of the PID namespace are served.
+//   - When a process cannot be killed or a scratch directory not be emptied,
+//     every later run is refused as a FAULT: the container must be removed.
+//
+// It needs Linux 5.4 or later, for pidfds.
 package execserver

@@ -42,6 +42,8 @@ const (
 	NotStarted_TOO_LARGE NotStarted_Reason = 6
 	// Anything else, such as fork failing: the runner is not to be trusted.
 	NotStarted_FAULT NotStarted_Reason = 7
+	// The request cannot be run anywhere: no arguments, or a NUL byte in one.
+	NotStarted_INVALID NotStarted_Reason = 8
 )
 
 // Enum value maps for NotStarted_Reason.
@@ -55,6 +57,7 @@ var (
 		5: "NO_INTERPRETER",
 		6: "TOO_LARGE",
 		7: "FAULT",
+		8: "INVALID",
 	}
 	NotStarted_Reason_value = map[string]int32{
 		"UNKNOWN":        0,
@@ -65,6 +68,7 @@ var (
 		"NO_INTERPRETER": 5,
 		"TOO_LARGE":      6,
 		"FAULT":          7,
+		"INVALID":        8,
 	}
 )
 
@@ -683,11 +687,11 @@ const file_execserver_execpb_exec_proto_rawDesc = "" +
 	"\fminor_faults\x18\x06 \x01(\x03R\vminorFaults\x12!\n" +
 	"\fmajor_faults\x18\a \x01(\x03R\vmajorFaults\x12-\n" +
 	"\x12voluntary_switches\x18\b \x01(\x03R\x11voluntarySwitches\x121\n" +
-	"\x14involuntary_switches\x18\t \x01(\x03R\x13involuntarySwitches\"\xf0\x01\n" +
+	"\x14involuntary_switches\x18\t \x01(\x03R\x13involuntarySwitches\"\xfd\x01\n" +
 	"\n" +
 	"NotStarted\x12<\n" +
 	"\x06reason\x18\x01 \x01(\x0e2$.hearth.execserver.NotStarted.ReasonR\x06reason\x12\x18\n" +
-	"\amessage\x18\x02 \x01(\tR\amessage\"\x89\x01\n" +
+	"\amessage\x18\x02 \x01(\tR\amessage\"\x96\x01\n" +
 	"\x06Reason\x12\v\n" +
 	"\aUNKNOWN\x10\x00\x12\r\n" +
 	"\tNOT_FOUND\x10\x01\x12\x12\n" +
@@ -697,7 +701,8 @@ const file_execserver_execpb_exec_proto_rawDesc = "" +
 	"\rBAD_DIRECTORY\x10\x04\x12\x12\n" +
 	"\x0eNO_INTERPRETER\x10\x05\x12\r\n" +
 	"\tTOO_LARGE\x10\x06\x12\t\n" +
-	"\x05FAULT\x10\a2\x9d\x01\n" +
+	"\x05FAULT\x10\a\x12\v\n" +
+	"\aINVALID\x10\b2\x9d\x01\n" +
 	"\n" +
 	"ExecServer\x12J\n" +
 	"\x05Ready\x12\x1f.hearth.execserver.ReadyRequest\x1a .hearth.execserver.ReadyResponse\x12C\n" +

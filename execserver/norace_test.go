@@ -1,0 +1,5 @@
+//go:build !race
+
+package execserver_test
+
+const raceBuild = false

@@ -1,0 +1,221 @@
+package execserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/hearth-build/hearth/execserver/execpb"
+)
+
+// Config of a server.
+type Config struct {
+	// Scratch directories are private to the container; they are made if they
+	// are missing, and emptied after each command.
+	Scratch []string
+	// Log gets a line for each thing that an operator should know of; nil: none.
+	Log *log.Logger
+}
+
+// Serve serves the protocol until ctx ends, which kills the command that is
+// running and is no error. This process must be PID 1 of a PID namespace; only
+// peers outside of it are served. Serve changes attributes of the process, such
+// as its umask, and closes lis.
+func Serve(ctx context.Context, lis net.Listener, cfg Config) (err error) {
+	defer func() { err = errors.Join(err, ignoreClosed(lis.Close())) }()
+	if err := mustBeInit(); err != nil {
+		return err
+	}
+	if err := isolate(); err != nil {
+		return err
+	}
+	defer catchSignals()()
+	if cfg.Log == nil {
+		cfg.Log = log.New(io.Discard, "", 0)
+	}
+	s, err := newServer(cfg)
+	if err != nil {
+		return err
+	}
+	g := grpc.NewServer(serverOptions()...)
+	execpb.RegisterExecServerServer(g, s)
+
+	var routines sync.WaitGroup
+	routines.Go(s.clean)
+	unwatch := context.AfterFunc(ctx, g.Stop)
+	err = g.Serve(outsiders{Listener: lis, log: cfg.Log})
+	unwatch()
+	g.Stop() // waits for all calls, whoever stopped it first
+	close(s.used)
+	routines.Wait()
+	if ctx.Err() != nil {
+		err = nil // Stop makes Serve fail if it comes first
+	}
+	return errors.Join(err, s.close())
+}
+
+// server runs one command at a time. Who holds the slot owns all but Config.
+type server struct {
+	execpb.UnimplementedExecServerServer
+	Config
+
+	// slot holds one token while no command runs and the scratch directories
+	// are empty; used carries it to where they are emptied.
+	slot, used chan struct{}
+
+	scratch []scratch
+	stdin   int // of all commands: /dev/null
+	wake    *waker
+	pipes   [2]pipe
+	sender  sender
+	// broken says why this container must not be used any more.
+	broken error
+}
+
+var _ execpb.ExecServerServer = (*server)(nil)
+
+func newServer(cfg Config) (*server, error) {
+	s := &server{
+		Config: cfg,
+		slot:   make(chan struct{}, 1),
+		used:   make(chan struct{}, 1),
+		pipes:  newPipes(),
+	}
+	for _, path := range cfg.Scratch {
+		dir, err := newScratch(path)
+		if err != nil {
+			return nil, err
+		}
+		s.scratch = append(s.scratch, dir)
+	}
+	var err error
+	if s.stdin, err = unix.Open(os.DevNull, unix.O_RDONLY|unix.O_CLOEXEC, 0); err != nil {
+		return nil, fmt.Errorf("open %s: %w", os.DevNull, err)
+	}
+	if s.wake, err = newWaker(); err != nil {
+		return nil, errors.Join(err, unix.Close(s.stdin))
+	}
+	s.sender.wake = s.wake.wake
+	s.slot <- struct{}{}
+	return s, nil
+}
+
+func (s *server) close() error { return errors.Join(unix.Close(s.stdin), s.wake.close()) }
+
+// Ready implements execpb.ExecServerServer.
+func (s *server) Ready(context.Context, *execpb.ReadyRequest) (*execpb.ReadyResponse, error) {
+	return &execpb.ReadyResponse{Version: Version()}, nil
+}
+
+// Run implements execpb.ExecServerServer.
+func (s *server) Run(req *execpb.RunRequest, stream grpc.ServerStreamingServer[execpb.RunEvent]) error {
+	ctx := stream.Context()
+	select {
+	case <-s.slot:
+	case <-ctx.Done():
+		return status.FromContextError(ctx.Err()).Err()
+	}
+	defer func() { s.used <- struct{}{} }()
+	if s.broken != nil {
+		return refuse(stream, notStarted(execpb.NotStarted_FAULT, "%v", s.broken))
+	}
+	cmd, invalid := commandOf(req)
+	if invalid != nil {
+		return refuse(stream, invalid)
+	}
+	err := s.run(ctx, &cmd, stream)
+	if ctx.Err() != nil {
+		return status.FromContextError(ctx.Err()).Err()
+	}
+	if err != nil {
+		s.Log.Printf("run %q: %v", cmd.Args, err)
+		return status.Error(codes.Internal, err.Error())
+	}
+	return nil
+}
+
+func refuse(stream eventStream, reason *execpb.NotStarted) error {
+	return stream.Send(&execpb.RunEvent{Event: &execpb.RunEvent_NotStarted{NotStarted: reason}})
+}
+
+// run runs a command to the end of its last process.
+func (s *server) run(ctx context.Context, cmd *Command, stream eventStream) (err error) {
+	s.sender.stream = stream
+	r := run{pipes: &s.pipes, sender: &s.sender, wake: s.wake}
+	defer func() {
+		s.sender.stream = nil
+		err = errors.Join(err, r.close())
+	}()
+	unwatch := context.AfterFunc(ctx, s.wake.wake)
+	defer unwatch()
+
+	failure, err := r.begin(ctx, cmd, s.stdin)
+	if err != nil {
+		return err
+	}
+	if failure != nil {
+		return refuse(stream, failure)
+	}
+	err = r.watch(ctx)
+	killed, killErr := r.extinguish()
+	if err = errors.Join(err, killErr); err != nil {
+		s.broken = fmt.Errorf("an earlier command could not be ended: %w", err)
+	}
+	// From here on there is nobody but the client to wait for.
+	if err := errors.Join(err, s.sender.stop()); err != nil {
+		return err
+	}
+	for i := range s.pipes {
+		if err := s.pipes[i].drain(stream); err != nil {
+			return err
+		}
+	}
+	return stream.Send(r.exited(killed))
+}
+
+// clean empties the scratch directories after each command. It has a goroutine
+// of its own so that the call ends first: that costs its caller nothing.
+func (s *server) clean() {
+	for range s.used {
+		for _, dir := range s.scratch {
+			if err := dir.empty(); err != nil && s.broken == nil {
+				s.broken = err
+				s.Log.Printf("this container must be removed: %v", err)
+			}
+		}
+		s.slot <- struct{}{}
+	}
+}
+
+// serverOptions leave out what a single peer on the same host does not need.
+// Fixed windows do away with the pings that measure a network.
+func serverOptions() []grpc.ServerOption {
+	return []grpc.ServerOption{
+		grpc.MaxRecvMsgSize(maxRequest),
+		grpc.StaticStreamWindowSize(window),
+		grpc.StaticConnWindowSize(window),
+		grpc.WaitForHandlers(true),
+		grpc.ConnectionTimeout(10 * time.Second),
+	}
+}
+
+func ignoreClosed(err error) error {
+	if errors.Is(err, net.ErrClosed) {
+		return nil
+	}
+	return err
+}
+
+// closing closes c since err happened.
+func closing(c io.Closer, err error) error { return errors.Join(err, c.Close()) }
