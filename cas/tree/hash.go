@@ -5,7 +5,6 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
-	"os"
 
 	"golang.org/x/sys/unix"
 
@@ -23,11 +22,16 @@ const (
 // hash finds the digest of the i-th file.
 func (c *capture) hash(ctx context.Context, i int) error {
 	o := c.files[i]
-	f, size, err := c.openFile(o)
+	f, st, err := c.openFile(o)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
+	if err := c.checkSize(o, st.Size); err != nil {
+		return err
+	}
+	o.meta = c.metaOf(o.path, &st)
+	size := st.Size
 	if size <= smallFile {
 		return c.hashSmall(o, f, size)
 	}
@@ -49,42 +53,64 @@ func (c *capture) hash(ctx context.Context, i int) error {
 	return err
 }
 
-// openFile opens an output and checks it against the limits, by the size it
-// claims: a sparse file is as large as that to everyone who fetches it.
-func (c *capture) openFile(o *outFile) (*os.File, int64, error) {
+// openFile opens an output that must still be a regular file.
+func (c *capture) openFile(o *outFile) (file, unix.Stat_t, error) {
+	var st unix.Stat_t
 	fd, err := c.openOutput(o.path, openAny)
 	if err != nil {
-		return nil, 0, err
+		return -1, st, err
 	}
-	f := os.NewFile(uintptr(fd), o.name)
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
-		f.Close()
-		return nil, 0, fmt.Errorf("look at output %s: %w", quote(o.path), err)
+	err = unix.Fstat(fd, &st)
+	switch {
+	case err != nil:
+		err = fmt.Errorf("look at output %s: %w", quote(o.path), err)
+	case kindOf(&st) != unix.DT_REG:
+		err = changed(o.path)
+	default:
+		return file(fd), st, nil
 	}
-	if err := c.checkFile(o, &st); err != nil {
-		f.Close()
-		return nil, 0, err
-	}
-	o.meta = c.metaOf(o.path, &st)
-	return f, st.Size, nil
+	unix.Close(fd)
+	return -1, st, err
 }
 
-func (c *capture) checkFile(o *outFile, st *unix.Stat_t) error {
+// checkSize holds a file against the limits by the size it claims: a sparse
+// file is as large as that to everyone who fetches it.
+func (c *capture) checkSize(o *outFile, size int64) error {
 	lim := c.out.Limits
-	switch {
-	case kindOf(st) != unix.DT_REG:
-		return changed(o.path)
-	case st.Size > lim.MaxFileBytes:
-		return &OutputError{Path: o.path, Reason: fmt.Sprintf("has %d bytes; at most %d are returned as one file", st.Size, lim.MaxFileBytes)}
-	case c.total.Add(st.Size) > lim.MaxTotalBytes:
+	if size > lim.MaxFileBytes {
+		return &OutputError{Path: o.path, Reason: fmt.Sprintf("has %d bytes; at most %d are returned as one file", size, lim.MaxFileBytes)}
+	}
+	if c.total.Add(size) > lim.MaxTotalBytes {
 		return &OutputError{Path: o.path, Reason: fmt.Sprintf("is too much: all outputs together may have %d bytes", lim.MaxTotalBytes)}
 	}
 	return nil
 }
 
+// file is an open regular file. Reading it never waits, so it needs nothing of
+// what an os.File does for every file that is opened.
+type file int
+
+// Read implements io.Reader.
+func (f file) Read(p []byte) (int, error) {
+	for {
+		n, err := unix.Read(int(f), p)
+		switch {
+		case err == unix.EINTR:
+			continue
+		case err != nil:
+			return 0, err
+		case n == 0 && len(p) > 0:
+			return 0, io.EOF
+		}
+		return n, nil
+	}
+}
+
+// Close implements io.Closer.
+func (f file) Close() error { return unix.Close(int(f)) }
+
 // hashSmall reads a file as a whole and keeps it if there is room.
-func (c *capture) hashSmall(o *outFile, f *os.File, size int64) error {
+func (c *capture) hashSmall(o *outFile, f io.Reader, size int64) error {
 	data := make([]byte, size+1)
 	n, err := io.ReadFull(f, data)
 	if err != io.EOF && err != io.ErrUnexpectedEOF {

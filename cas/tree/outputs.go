@@ -31,7 +31,8 @@ type Outputs struct {
 // OutputLimits bound what one action may return. Zero fields mean those of
 // DefaultOutputLimits.
 type OutputLimits struct {
-	// MaxFileBytes bounds one file, by its apparent size.
+	// MaxFileBytes bounds one file, by its apparent size; no more than
+	// MaxTotalBytes counts.
 	MaxFileBytes int64
 	// MaxTotalBytes bounds all files together.
 	MaxTotalBytes int64
@@ -47,8 +48,8 @@ func DefaultOutputLimits() OutputLimits {
 
 func (l OutputLimits) withDefaults() OutputLimits {
 	d := DefaultOutputLimits()
-	l.MaxFileBytes = cmp.Or(l.MaxFileBytes, d.MaxFileBytes)
 	l.MaxTotalBytes = cmp.Or(l.MaxTotalBytes, d.MaxTotalBytes)
+	l.MaxFileBytes = min(cmp.Or(l.MaxFileBytes, d.MaxFileBytes), l.MaxTotalBytes)
 	l.MaxNodes = cmp.Or(l.MaxNodes, d.MaxNodes)
 	return l
 }

@@ -102,6 +102,9 @@ func (r *remover) contents(fd, depth int) error {
 			r.entry(fd, e, depth+1)
 			return nil
 		})
+		if err == unix.ENOENT { // somebody else deleted the directory meanwhile
+			return nil
+		}
 		if err != nil || found == 0 || r.fails > fails {
 			return err
 		}

@@ -118,7 +118,7 @@ func (t *trash) move(dir string) (rubbish, error) {
 }
 
 func moveTo(place int, name, trashDir string) (rubbish, error) {
-	fd, err := openTrash(trashDir)
+	fd, err := makeTrash(trashDir)
 	if err != nil {
 		return rubbish{}, err
 	}
@@ -145,9 +145,8 @@ func moveTo(place int, name, trashDir string) (rubbish, error) {
 	return rubbish{}, fmt.Errorf("move %s to the trash %s: %w", name, trashDir, err)
 }
 
-// openTrash opens or makes a trash directory. An action that is root may have
-// put anything in its place; then nothing is moved there.
-func openTrash(dir string) (int, error) {
+// makeTrash opens a trash directory, and makes it first if it is not there.
+func makeTrash(dir string) (int, error) {
 	place, name, err := openPlace(dir)
 	if err != nil {
 		return -1, err
@@ -156,7 +155,13 @@ func openTrash(dir string) (int, error) {
 	if err := unix.Mkdirat(place, name, 0o700); err != nil && err != unix.EEXIST {
 		return -1, fmt.Errorf("make trash directory %s: %w", dir, err)
 	}
-	fd, err := openatRetry(place, name, openDir)
+	return openTrash(dir)
+}
+
+// openTrash opens a trash directory. An action that is root may have put
+// anything in its place; then it is left alone.
+func openTrash(dir string) (int, error) {
+	fd, err := openRoot(dir)
 	if err != nil {
 		return -1, fmt.Errorf("open trash directory %s: %w", dir, err)
 	}
@@ -172,6 +177,8 @@ func openTrash(dir string) (int, error) {
 	return fd, nil
 }
 
+// delete deletes what was moved to the trash. It never makes the directory
+// anew: whoever removes the place of the trash must be able to.
 func (r rubbish) delete() error {
 	fd, err := openTrash(r.dir)
 	if errors.Is(err, unix.ENOENT) {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 
 	"github.com/hearth-build/hearth/cas"
 )
@@ -69,11 +68,10 @@ func (u *upload) put(ctx context.Context, d cas.Digest) error {
 // putFile reads a file for the second time. The store gets nothing but bytes
 // that match the digest, so a file that changed since is noticed.
 func (u *upload) putFile(ctx context.Context, d cas.Digest, o *outFile) error {
-	fd, err := u.capture.openOutput(o.path, openAny)
+	f, _, err := u.capture.openFile(o)
 	if err != nil {
 		return err
 	}
-	f := os.NewFile(uintptr(fd), o.name)
 	defer f.Close()
 	err = u.store.Put(ctx, cas.NewContent(d, contextReader{ctx, f}))
 	switch {
