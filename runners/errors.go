@@ -8,6 +8,9 @@ var (
 	ErrImage = errors.New("container image unavailable")
 	// ErrPlatform: the platform properties cannot be satisfied here.
 	ErrPlatform = errors.New("unsupported platform")
+	// ErrBackend: there is no container engine to start runners with, and will
+	// be none until somebody changes the host.
+	ErrBackend = errors.New("container engine unavailable")
 	// ErrLost: the runner broke while it was needed; trying again may help.
 	ErrLost = errors.New("runner lost")
 	// ErrClosed: the pool is shutting down.

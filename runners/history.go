@@ -1,0 +1,92 @@
+package runners
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+// verb says in one word how a runner ended.
+type verb string
+
+const (
+	evicted   verb = "evicted"
+	expired   verb = "expired"
+	discarded verb = "discarded"
+	removed   verb = "removed"
+)
+
+// ending is why a runner ended.
+type ending struct {
+	verb verb
+	why  string
+}
+
+// gone is what is remembered of a runner.
+type gone struct {
+	id   string
+	key  Key
+	when time.Time
+	ending
+}
+
+// history remembers the last recyclable runners that ended.
+type history struct {
+	past [64]gone
+	next int
+}
+
+func (h *history) add(g gone) {
+	h.past[h.next%len(h.past)] = g
+	h.next++
+}
+
+// last returns what is known of the last one with that key.
+func (h *history) last(key Key) (gone, bool) {
+	for i := h.next - 1; i >= 0 && i >= h.next-len(h.past); i-- {
+		if g := h.past[i%len(h.past)]; g.key == key {
+			return g, true
+		}
+	}
+	return gone{}, false
+}
+
+// coldReasonLocked says why an action gets a new runner.
+func (p *Pool) coldReasonLocked(w want) string {
+	if !w.recycle {
+		return "not recycled: recycle-runner is not true"
+	}
+	busy := 0
+	for _, r := range p.runners {
+		if r.key == w.key && r.state != Removed {
+			busy++
+		}
+	}
+	if busy > 0 {
+		return fmt.Sprintf("no runner of this key is idle (busy or starting: %d)", busy)
+	}
+	if g, ok := p.history.last(w.key); ok {
+		return fmt.Sprintf("%s was %s %v ago: %s", g.id, g.verb, time.Since(g.when).Round(time.Second), g.why)
+	}
+	if r, diff := p.nearestLocked(w.key); r != nil {
+		return fmt.Sprintf("nearest runner %s differs in %s", r.id, diff)
+	}
+	return "first action of this key"
+}
+
+// nearestLocked finds the runner whose key differs least. What other tenants
+// run is not told.
+func (p *Pool) nearestLocked(key Key) (nearest *runner, diff string) {
+	least := 0
+	for _, r := range p.runners {
+		if !r.recycle || r.state == Removed || r.key.tenant != key.tenant {
+			continue
+		}
+		d := key.Diff(r.key)
+		parts := strings.Count(d, ", ") + 1
+		if nearest == nil || parts < least || (parts == least && r.created.After(nearest.created)) {
+			nearest, diff, least = r, d, parts
+		}
+	}
+	return nearest, diff
+}

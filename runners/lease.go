@@ -1,0 +1,174 @@
+package runners
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+)
+
+// Lease is the right to use a runner for one action. It is used by one
+// goroutine at a time, and ends with Release or Discard.
+type Lease struct {
+	pool   *Pool
+	r      *runner
+	info   LeaseInfo
+	freeze *freezing // to wait for, and to undo, before the runner can be used
+	kills  int       // for lack of memory, before this lease
+
+	// Guarded by pool.mu.
+	ended bool
+	doubt string // why the runner must not be used again
+}
+
+// LeaseInfo says what runner an action got and why.
+type LeaseInfo struct {
+	RunnerID string
+	// Runs counts the runner's actions, this one included.
+	Runs int
+	// Warm: it ran an action before.
+	Warm bool
+	// ColdReason says in words why it is not warm; empty if it is.
+	ColdReason string
+	// WokenFrom is what the runner was before: Starting, Idle or Paused.
+	WokenFrom State
+}
+
+// Info describes the runner.
+func (l *Lease) Info() LeaseInfo { return l.info }
+
+// Dir is the host directory that the container has as ContainerWorkDir. The
+// user of the lease removes what it puts there.
+func (l *Lease) Dir() string { return l.r.workDir() }
+
+// Image that the container was started from.
+func (l *Lease) Image() Image { return l.r.image }
+
+// Run runs a command in the runner, as Instance.Run does. Errors:
+//   - *StartError that is no Fault: nothing was run, the runner is all right;
+//   - the cause of ctx's end;
+//   - what a Write to stdout or stderr returned;
+//   - ErrClosed: the pool was shut down and did not wait any longer;
+//   - anything else is ErrLost.
+//
+// After all but the first, and after a timeout, the runner is not used again.
+func (l *Lease) Run(ctx context.Context, cmd Command, stdout, stderr io.Writer) (Result, error) {
+	if err := l.countKills(ctx); err != nil {
+		return Result{}, l.runError(ctx, err)
+	}
+	out, errOut := &watched{w: stdout}, &watched{w: stderr}
+	res, err := l.r.instance.Run(ctx, cmd, out, errOut)
+	if err == nil {
+		if res.TimedOut {
+			l.doubtIt("its last action timed out")
+		}
+		return res, nil
+	}
+	var start *StartError
+	if errors.As(err, &start) && !start.Fault() {
+		return res, err
+	}
+	if failed := errors.Join(out.err, errOut.err); failed != nil && ctx.Err() == nil {
+		l.doubtIt(fmt.Sprintf("the output of its last action could not be kept: %v", failed))
+		return res, failed
+	}
+	return res, l.runError(ctx, err)
+}
+
+func (l *Lease) runError(ctx context.Context, err error) error {
+	switch {
+	case ctx.Err() != nil:
+		l.doubtIt("its last action was cancelled")
+		return fmt.Errorf("%w (%v)", context.Cause(ctx), err)
+	case l.pool.cleaning().Err() != nil:
+		return fmt.Errorf("%w while an action ran: %v", ErrClosed, err)
+	default:
+		l.doubtIt(fmt.Sprintf("it failed its last action: %v", err))
+		return fmt.Errorf("%w: %s: %w", ErrLost, l.r.id, err)
+	}
+}
+
+// countKills notes what is not this action's doing. It reads a counter, which
+// is cheap beside running a command; afterwards it could not be told any more.
+func (l *Lease) countKills(ctx context.Context) error {
+	if !l.info.Warm {
+		return nil
+	}
+	kills, err := l.r.instance.OOMKills(ctx)
+	if err != nil {
+		return fmt.Errorf("count the processes killed for lack of memory: %w", err)
+	}
+	l.kills = kills
+	return nil
+}
+
+// OOMKills counts the processes that the kernel killed for lack of memory since
+// Run began.
+func (l *Lease) OOMKills(ctx context.Context) (int, error) {
+	kills, err := l.r.instance.OOMKills(ctx)
+	if err != nil {
+		return 0, l.runError(ctx, fmt.Errorf("count the processes killed for lack of memory: %w", err))
+	}
+	return kills - l.kills, nil
+}
+
+// Release ends the lease. The runner is kept if its platform says so and there
+// is no doubt about it, else it is removed, which Release does not wait for.
+// Only the first of all calls of Release and Discard counts.
+func (l *Lease) Release() { l.end("") }
+
+// Discard ends the lease and removes the runner, since there is a doubt about
+// it. People read the reason after "it was discarded:".
+func (l *Lease) Discard(reason string) {
+	if reason == "" {
+		reason = "no reason given"
+	}
+	l.end(reason)
+}
+
+func (l *Lease) doubtIt(reason string) {
+	l.pool.mu.Lock()
+	defer l.pool.mu.Unlock()
+	if l.doubt == "" {
+		l.doubt = reason
+	}
+}
+
+func (l *Lease) end(reason string) {
+	p, r := l.pool, l.r
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if l.ended {
+		return
+	}
+	l.ended = true
+	if reason == "" {
+		reason = l.doubt
+	}
+	switch {
+	case r.state == Removed: // the pool was closed and did not wait
+	case reason != "":
+		p.retireLocked(r, ending{discarded, reason})
+	case !r.recycle:
+		p.retireLocked(r, ending{removed, "recycle-runner is not true"})
+	default:
+		p.parkLocked(r)
+	}
+}
+
+// watched remembers an error of a writer.
+type watched struct {
+	w   io.Writer
+	err error
+}
+
+var _ io.Writer = (*watched)(nil)
+
+// Write implements io.Writer.
+func (w *watched) Write(b []byte) (int, error) {
+	n, err := w.w.Write(b)
+	if err != nil {
+		w.err = err
+	}
+	return n, err
+}

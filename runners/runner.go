@@ -1,0 +1,67 @@
+package runners
+
+import (
+	"fmt"
+	"path/filepath"
+	"time"
+)
+
+// runner is one container, from the moment that its place is taken to the
+// moment that it is gone.
+type runner struct {
+	id      string
+	number  int // counts the pool's runners
+	dir     string
+	key     Key
+	recycle bool
+	created time.Time
+
+	// Guarded by Pool.mu. instance and image are set once, before the runner is
+	// first busy; whoever has the lease or the removal may read them freely.
+	state    State
+	image    Image
+	instance Instance
+	runs     int
+	counted  bool // against MaxRunners
+
+	// Of the present idle period; guarded by Pool.mu.
+	period    int // tells it from all others
+	idleSince time.Time
+	looking   bool      // somebody is measuring its CPU time or freezing it
+	lookAt    time.Time // when to do that next; zero: never
+	interval  time.Duration
+	measured  time.Time // when it had used cpu; zero: not yet
+	cpu       time.Duration
+	freeze    *freezing // once somebody decided to freeze it
+}
+
+// freezing is a call of Freeze.
+type freezing struct {
+	done chan struct{}
+	err  error // set before done is closed
+}
+
+// become changes the state; Pool.mu is held. A change that the state machine
+// lacks is a mistake in this package that could give one runner to two actions.
+func (r *runner) become(next State) {
+	if !r.state.canBecome(next) {
+		panic(fmt.Sprintf("runner %s is %v and cannot become %v", r.id, r.state, next))
+	}
+	r.state = next
+}
+
+func (r *runner) workDir() string { return filepath.Join(r.dir, WorkDirName) }
+
+// RunnerInfo describes a runner for people.
+type RunnerInfo struct {
+	ID    string
+	State State
+	// Key in words, without secrets.
+	Key string
+	// Runs counts its actions, the present one included.
+	Runs int
+	// Age since the container was asked for.
+	Age time.Duration
+	// IdleSince is zero unless the state is Idle or Paused.
+	IdleSince time.Time
+}

@@ -1,0 +1,178 @@
+package runners
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"time"
+)
+
+// want is what an Acquire looks for.
+type want struct {
+	key     Key
+	recycle bool
+	warm    bool // a used runner will do
+}
+
+func (w want) fits(r *runner) bool { return w.warm && r.key == w.key }
+
+// waiter is an Acquire for which there was no room.
+type waiter struct {
+	want
+	granted chan *Lease // takes one lease without blocking; closed by Close
+}
+
+// take returns a lease of a used runner, perhaps a frozen one, or of a new
+// runner that the caller must start.
+func (p *Pool) take(ctx context.Context, w want) (*Lease, error) {
+	p.mu.Lock()
+	if p.closed {
+		p.mu.Unlock()
+		return nil, ErrClosed
+	}
+	if w.warm {
+		if r := p.newestLocked(w); r != nil {
+			lease := p.useLocked(r)
+			p.mu.Unlock()
+			return lease, nil
+		}
+	}
+	if ctx.Err() != nil {
+		p.mu.Unlock()
+		return nil, context.Cause(ctx)
+	}
+	if p.counted < p.opts.MaxRunners && len(p.waiters) == 0 {
+		lease := p.reserveLocked(w)
+		p.mu.Unlock()
+		return lease, nil
+	}
+	waiting := &waiter{want: w, granted: make(chan *Lease, 1)}
+	p.waiters = append(p.waiters, waiting)
+	p.evictLocked()
+	p.mu.Unlock()
+	return p.wait(ctx, waiting)
+}
+
+// wait waits for a runner or for room for one.
+func (p *Pool) wait(ctx context.Context, w *waiter) (*Lease, error) {
+	select {
+	case lease, ok := <-w.granted:
+		if !ok {
+			return nil, ErrClosed
+		}
+		if lease.info.Warm {
+			return p.activate(lease)
+		}
+		return lease, nil
+	case <-ctx.Done():
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if i := slices.Index(p.waiters, w); i >= 0 {
+		p.waiters = slices.Delete(p.waiters, i, i+1)
+	} else if lease, ok := <-w.granted; ok {
+		p.giveBackLocked(lease)
+	}
+	return nil, fmt.Errorf("all %d runners are busy (--max-runners): %w", p.opts.MaxRunners, context.Cause(ctx))
+}
+
+// newestLocked finds the runner that was idle the shortest, whose files and
+// memory are the most likely to be cached.
+func (p *Pool) newestLocked(w want) *runner {
+	for i := len(p.idle) - 1; i >= 0; i-- {
+		if w.fits(p.idle[i]) {
+			return p.idle[i]
+		}
+	}
+	return nil
+}
+
+// useLocked leases an idle or paused runner.
+func (p *Pool) useLocked(r *runner) *Lease {
+	p.idle = slices.DeleteFunc(p.idle, func(o *runner) bool { return o == r })
+	lease := &Lease{pool: p, r: r, freeze: r.freeze}
+	r.runs++
+	r.period++
+	lease.info = LeaseInfo{RunnerID: r.id, Runs: r.runs, Warm: true, WokenFrom: r.state}
+	r.become(Busy)
+	return lease
+}
+
+// reserveLocked makes room for a new runner, whose container is to be started.
+func (p *Pool) reserveLocked(w want) *Lease {
+	p.made++
+	id := p.prefix + strconv.Itoa(p.made)
+	r := &runner{
+		id: id, number: p.made, dir: filepath.Join(p.opts.Dir, id),
+		key: w.key, recycle: w.recycle, created: time.Now(), counted: true,
+	}
+	reason := p.coldReasonLocked(w)
+	p.runners[id] = r
+	p.counted++
+	r.runs = 1
+	return &Lease{pool: p, r: r, info: LeaseInfo{RunnerID: id, Runs: 1, ColdReason: reason, WokenFrom: Starting}}
+}
+
+// giveBackLocked undoes the grant of a lease that nobody waits for any more.
+func (p *Pool) giveBackLocked(l *Lease) {
+	if l.r.instance == nil {
+		l.r.become(Removed)
+		p.leaving++
+		p.goneLocked(l.r)
+		return
+	}
+	l.r.runs--
+	p.parkLocked(l.r)
+}
+
+// parkLocked gives a busy runner to the waiter whose turn it is, or makes it idle.
+func (p *Pool) parkLocked(r *runner) {
+	if p.closed {
+		p.retireLocked(r, ending{removed, "the pool is shut down"})
+		return
+	}
+	r.become(Idle)
+	r.period++
+	r.idleSince = time.Now()
+	r.freeze, r.measured, r.interval = nil, time.Time{}, 0
+	r.lookAt = p.firstLook(r.idleSince)
+	p.idle = append(p.idle, r)
+	if len(p.waiters) > 0 {
+		p.serveLocked(r)
+		return
+	}
+	if due := p.dueOf(r); due.Before(p.wakeAt) {
+		p.nudgeKeeper()
+	}
+}
+
+// serveLocked gives an idle runner to the first waiter that no removal under
+// way makes room for; if it is of no use there it makes room itself.
+func (p *Pool) serveLocked(r *runner) {
+	if p.leaving < len(p.waiters) && p.waiters[p.leaving].fits(r) {
+		w := p.waiters[p.leaving]
+		p.waiters = slices.Delete(p.waiters, p.leaving, p.leaving+1)
+		w.granted <- p.useLocked(r)
+		return
+	}
+	p.evictLocked()
+}
+
+// evictLocked removes the longest idle runners until there is, or will be,
+// room for each waiter, or all that are left are busy.
+func (p *Pool) evictLocked() {
+	for p.leaving < len(p.waiters) && len(p.idle) > 0 {
+		p.retireLocked(p.idle[0], ending{evicted, "max-runners is " + strconv.Itoa(p.opts.MaxRunners)})
+	}
+}
+
+// grantLocked gives free room to those who wait for it.
+func (p *Pool) grantLocked() {
+	for len(p.waiters) > 0 && p.counted < p.opts.MaxRunners {
+		w := p.waiters[0]
+		p.waiters = slices.Delete(p.waiters, 0, 1)
+		w.granted <- p.reserveLocked(w.want)
+	}
+}
