@@ -1,0 +1,78 @@
+# make run    installs what is missing, builds, and serves on grpc://127.0.0.1:8980
+# make test   installs what is missing, then lints and runs every test
+# make build  bin/hearth and bin/hearth-execserver
+# make bench  the table of what a no-op action costs
+# make demo   a real Bazel build on hearth, twice
+# make lint   what must be true of the source; make fmt repairs what it can
+# make proto  writes the Go code of the .proto files again
+
+# The podman bindings alone, without podman's own libraries, which need cgo.
+export GOFLAGS := -trimpath -tags=remote,containers_image_openpgp,exclude_graphdriver_btrfs,exclude_graphdriver_devicemapper
+export CGO_ENABLED := 0
+
+SHELL := /bin/bash
+SID := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/hearth/sid
+
+# Packages whose tests start containers or Bazel, or link podman: run one after
+# another and without the race detector, which would compile podman once more.
+WHOLE := ./cmd/hearth/... ./runners/podman/...
+RACE = $(shell go list ./... | grep -vE '/(cmd/hearth|runners/podman|e2e)(/|$$)')
+
+.PHONY: run build test bench demo lint fmt proto clean
+.PHONY: needs sid test-guard test-unit test-podman test-bazel
+.NOTPARALLEL:
+
+build:
+	@command -v go > /dev/null || { echo "hearth is built with Go 1.26 or newer: https://go.dev/dl/" >&2; exit 1; }
+	go build -o bin/hearth ./cmd/hearth
+	go build -o bin/hearth-execserver ./cmd/execserver
+
+run:
+	@.ci/install.sh run
+	@$(MAKE) --no-print-directory build
+	exec bin/hearth serve $(SERVE_FLAGS)
+
+test: needs sid build lint test-guard test-unit test-podman test-bazel
+
+needs:
+	@.ci/install.sh test
+
+sid: needs
+	@e2e/setup/sid-root.sh $(SID)
+
+test-guard:
+	.ci/gotest.sh ./e2e/guard
+
+test-unit:
+	CGO_ENABLED=1 .ci/gotest.sh -race $(RACE)
+
+test-podman: build
+	.ci/gotest.sh -count=1 -p=1 -timeout=15m $(WHOLE)
+
+test-bazel: build
+	HEARTH_SID=$(SID) .ci/gotest.sh -count=1 -timeout=20m ./e2e
+
+bench: build
+	bin/hearth bench nop --compare
+
+demo: build
+	@e2e/setup/demo.sh
+
+lint:
+	go vet ./...
+	go tool staticcheck ./...
+	go tool depguard ./...
+	@unformatted=$$(go tool gofumpt -l .) || exit 1; \
+		[ -z "$$unformatted" ] || { echo "not formatted, run make fmt:"; echo "$$unformatted"; exit 1; } >&2
+	.ci/gazelle.sh check
+	@if command -v protoc > /dev/null; then .ci/proto.sh check; fi
+
+fmt:
+	go tool gofumpt -w .
+	.ci/gazelle.sh fix
+
+proto:
+	.ci/proto.sh fix
+
+clean:
+	rm -rf bin
