@@ -9,7 +9,9 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
 
 	"github.com/hearth-build/hearth/execserver/execpb"
 )
@@ -67,7 +69,7 @@ func (c *Client) Ready(ctx context.Context) error {
 	}
 	resp, err := c.rpc.Ready(ctx, &execpb.ReadyRequest{}, grpc.WaitForReady(true))
 	if err != nil {
-		return fmt.Errorf("exec server at %s does not answer: %w", c.socket, c.cause(ctx, err))
+		return fmt.Errorf("exec server at %s does not answer: %w", c.socket, cause(ctx, err))
 	}
 	return sameBuild(Version(), resp.Version)
 }
@@ -121,13 +123,17 @@ func (c *Client) failed(ctx context.Context, err error) error {
 	if errors.Is(err, io.EOF) {
 		err = io.ErrUnexpectedEOF // no event said how the command ended
 	}
-	return fmt.Errorf("exec server at %s: %w", c.socket, c.cause(ctx, err))
+	return fmt.Errorf("exec server at %s: %w", c.socket, cause(ctx, err))
 }
 
-// cause prefers the reason why a context ended to what gRPC makes of it.
-func (c *Client) cause(ctx context.Context, err error) error {
+// cause prefers the reason why a context ended to what gRPC makes of it. The
+// server knows the deadline, too, and may notice it first.
+func cause(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return fmt.Errorf("%w (%w)", context.Cause(ctx), err)
+	}
+	if status.Code(err) == codes.DeadlineExceeded {
+		return fmt.Errorf("%w (%w)", context.DeadlineExceeded, err)
 	}
 	return err
 }

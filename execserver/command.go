@@ -38,7 +38,8 @@ type Result struct {
 	TimedOut bool
 	// Duration of the run by the clock that enforces the timeout.
 	Duration time.Duration
-	// Killed counts the processes that were left at the end.
+	// Killed counts the processes beside the main one that were left at its
+	// end, or when the timeout expired.
 	Killed int
 	// Usage of the command and all its descendants.
 	Usage Usage

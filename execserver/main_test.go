@@ -97,6 +97,7 @@ type server struct {
 
 // options of a server under test.
 type options struct {
+	socket  string // default: one in a new directory
 	scratch []string
 	// wrap are a program and its arguments that become the server.
 	wrap []string
@@ -107,8 +108,10 @@ type options struct {
 
 func startServer(t testing.TB, o options) *server {
 	t.Helper()
-	dir := publicDir(t)
-	s := &server{socket: filepath.Join(dir, "socket"), exited: make(chan struct{}), log: &lockedBuffer{}}
+	if o.socket == "" {
+		o.socket = filepath.Join(publicDir(t), "socket")
+	}
+	s := &server{socket: o.socket, exited: make(chan struct{}), log: &lockedBuffer{}}
 	args := append(o.wrap, built(t).server, "--socket", s.socket)
 	for _, dir := range o.scratch {
 		args = append(args, "--scratch", dir)

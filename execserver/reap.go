@@ -44,7 +44,10 @@ type reaper struct {
 	ended  bool
 	status syscall.WaitStatus // of main, once it ended
 	usage  Usage              // of all that were reaped
-	reaped int
+	// killing is set once everything was sent SIGKILL; killed counts those
+	// that were reaped since, but not main.
+	killing bool
+	killed  int
 }
 
 // reap collects every process that is dead by now and says whether others
@@ -65,34 +68,40 @@ func (r *reaper) reap() (left bool, err error) {
 		case pid == 0:
 			return true, nil
 		}
-		r.reaped++
 		r.usage.add(&usage)
-		if pid == r.main {
+		switch {
+		case pid == r.main:
 			r.ended, r.status = true, status
+		case r.killing:
+			r.killed++
 		}
 	}
 }
 
-// extinguish kills every process that is left, returns when none is, and says
-// how many there were.
-func (r *reaper) extinguish() (killed int, err error) {
+// kill kills every process that is left.
+func (r *reaper) kill() error {
+	r.killing = true
+	return killAll(syscall.SIGKILL)
+}
+
+// extinguish kills every process that is left and returns when none is.
+func (r *reaper) extinguish() error {
 	left, err := r.reap()
 	if err != nil || !left {
-		return 0, err
+		return err
 	}
-	before := r.reaped
-	if err := killAll(syscall.SIGKILL); err != nil {
-		return 0, err
+	if err := r.kill(); err != nil {
+		return err
 	}
 	// Waiting without a limit could hang for ever, and wait4 knows no limit.
 	limit := time.Now().Add(killPatience)
 	for delay := 20 * time.Microsecond; ; delay = min(delay*3/2, 5*time.Millisecond) {
 		left, err := r.reap()
 		if err != nil || !left {
-			return r.reaped - before, err
+			return err
 		}
 		if time.Now().After(limit) {
-			return r.reaped - before, fmt.Errorf("processes are left %v after they were killed", killPatience)
+			return fmt.Errorf("processes are left %v after they were killed", killPatience)
 		}
 		time.Sleep(delay)
 	}

@@ -101,10 +101,13 @@ func (r *run) watch(ctx context.Context) error {
 // signal sends a step of the ladder. A stopped process gets SIGTERM only when
 // it is continued.
 func (r *run) signal(sig syscall.Signal) error {
-	if sig == 0 {
+	switch sig {
+	case 0:
 		return nil
+	case syscall.SIGKILL:
+		return r.kill()
 	}
-	if err := killAll(sig); err != nil || sig == syscall.SIGKILL {
+	if err := killAll(sig); err != nil {
 		return err
 	}
 	return killAll(syscall.SIGCONT)
@@ -176,11 +179,11 @@ func (r *run) flush(now time.Time) {
 }
 
 // exited is the last event.
-func (r *run) exited(killed int) *execpb.RunEvent {
+func (r *run) exited() *execpb.RunEvent {
 	exited := &execpb.Exited{
 		TimedOut:      r.timedOut,
 		DurationNanos: int64(r.took),
-		Killed:        uint32(killed),
+		Killed:        uint32(r.killed),
 		Usage:         r.usage.message(),
 	}
 	if r.status.Signaled() {

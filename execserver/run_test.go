@@ -2,7 +2,9 @@ package execserver_test
 
 import (
 	"context"
+	"fmt"
 	"io"
+	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -138,6 +140,9 @@ func TestCommandSeesNothingOfTheServer(t *testing.T) {
 	}
 	if got := s.ok(t, as(0, "sh", "-c", `cut -d" " -f5-7 /proc/self/stat; ulimit -c; cat /proc/self/oom_score_adj`)); !strings.Contains(got, " 0\n7\n") || strings.HasPrefix(got, "0 ") {
 		t.Errorf("group, session, terminal; core limit; OOM score: %q", got)
+	}
+	if got, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", s.pid)); err != nil || len(got) != 0 {
+		t.Errorf("the server's environment is %q, %v", got, err)
 	}
 	if got := s.log.String(); got != "" {
 		t.Errorf("the image's environment made the server say %q", got)

@@ -168,8 +168,7 @@ func (s *server) run(ctx context.Context, cmd *Command, stream eventStream) (err
 		return refuse(stream, failure)
 	}
 	err = r.watch(ctx)
-	killed, killErr := r.extinguish()
-	if err = errors.Join(err, killErr); err != nil {
+	if err = errors.Join(err, r.extinguish()); err != nil {
 		s.broken = fmt.Errorf("an earlier command could not be ended: %w", err)
 	}
 	// From here on there is nobody but the client to wait for.
@@ -181,7 +180,7 @@ func (s *server) run(ctx context.Context, cmd *Command, stream eventStream) (err
 			return err
 		}
 	}
-	return stream.Send(r.exited(killed))
+	return stream.Send(r.exited())
 }
 
 // clean empties the scratch directories after each command. It has a goroutine

@@ -403,7 +403,8 @@ type Exited struct {
 	TimedOut bool `protobuf:"varint,3,opt,name=timed_out,json=timedOut,proto3" json:"timed_out,omitempty"`
 	// Time from start to end, by the clock that enforces the timeout.
 	DurationNanos int64 `protobuf:"varint,4,opt,name=duration_nanos,json=durationNanos,proto3" json:"duration_nanos,omitempty"`
-	// How many processes were left when the command ended, and were killed.
+	// How many processes were left when the command ended or its timeout
+	// expired, and were killed.
 	Killed        uint32 `protobuf:"varint,5,opt,name=killed,proto3" json:"killed,omitempty"`
 	Usage         *Usage `protobuf:"bytes,6,opt,name=usage,proto3" json:"usage,omitempty"`
 	unknownFields protoimpl.UnknownFields

@@ -90,11 +90,11 @@ func dig(dir, depth string) error {
 	if err != nil {
 		return err
 	}
-	if err := os.Chdir(dir); err != nil {
+	if err := unix.Chdir(dir); err != nil {
 		return err
 	}
 	for range n {
-		if err := errors.Join(os.Mkdir("d", 0o755), os.WriteFile("f", nil, 0o600), os.Chdir("d")); err != nil {
+		if err := errors.Join(unix.Mkdir("d", 0o755), unix.Mknod("f", unix.S_IFREG|0o600, 0), unix.Chdir("d")); err != nil {
 			return err
 		}
 	}

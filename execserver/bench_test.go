@@ -1,0 +1,64 @@
+package execserver_test
+
+import (
+	"io"
+	"slices"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/hearth-build/hearth/execserver"
+)
+
+// BenchmarkRunTrue is a no-op through the server; BenchmarkForkExecHost is the
+// same program without it. Compare them within one run only:
+//
+//	go test -run=NONE -bench=. -benchtime=3000x ./execserver
+func BenchmarkRunTrue(b *testing.B) {
+	for name, args := range noops(b) {
+		b.Run(name, func(b *testing.B) {
+			s := startServer(b, options{scratch: []string{publicDir(b), publicDir(b), publicDir(b)}})
+			cmd := execserver.Command{Args: args, Dir: "/", UID: nobody, GID: nobody}
+			measure(b, func() {
+				if result, err := s.Run(b.Context(), cmd, io.Discard, io.Discard); err != nil || result.ExitCode != 0 {
+					b.Fatalf("%+v, %v", result, err)
+				}
+			})
+			b.ReportMetric(float64(s.status(b, "VmRSS")), "server-KiB")
+		})
+	}
+}
+
+func BenchmarkForkExecHost(b *testing.B) {
+	for name, args := range noops(b) {
+		b.Run(name, func(b *testing.B) {
+			measure(b, func() {
+				pid, err := syscall.ForkExec(args[0], args, &syscall.ProcAttr{Files: []uintptr{0, 1, 2}})
+				if err != nil {
+					b.Fatal(err)
+				}
+				var status syscall.WaitStatus
+				if _, err := syscall.Wait4(pid, &status, 0, nil); err != nil || status != 0 {
+					b.Fatalf("%v, %v", status, err)
+				}
+			})
+		})
+	}
+}
+
+// noops are the usual no-op and the cheapest program that Go can build.
+func noops(b *testing.B) map[string][]string {
+	return map[string][]string{"busybox": {busybox, "true"}, "go": {built(b).helper, "nop"}}
+}
+
+func measure(b *testing.B, f func()) {
+	times := make([]time.Duration, 0, b.N)
+	for b.Loop() {
+		start := time.Now()
+		f()
+		times = append(times, time.Since(start))
+	}
+	slices.Sort(times)
+	b.ReportMetric(float64(times[len(times)/2].Microseconds()), "p50-us")
+	b.ReportMetric(float64(times[len(times)*99/100].Microseconds()), "p99-us")
+}
