@@ -43,6 +43,16 @@ var errClosed = errors.New("the store is closed")
 // Open opens the store in a directory, or makes one there. It is this process's
 // alone until Close.
 func Open(ctx context.Context, options Options) (*Disk, error) {
+	d, err := load(ctx, options)
+	if err != nil {
+		return nil, err
+	}
+	d.start(context.WithoutCancel(ctx))
+	return d, nil
+}
+
+// load is Open without the work in the background.
+func load(ctx context.Context, options Options) (*Disk, error) {
 	if err := options.Validate(); err != nil {
 		return nil, err
 	}
@@ -57,7 +67,6 @@ func Open(ctx context.Context, options Options) (*Disk, error) {
 	if err := d.open(ctx); err != nil {
 		return nil, fmt.Errorf("open the store: %w", errors.Join(err, d.closeFiles()))
 	}
-	d.start(context.WithoutCancel(ctx))
 	return d, nil
 }
 

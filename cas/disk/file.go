@@ -104,6 +104,15 @@ func (t *file) Write(p []byte) (int, error) {
 	return written, nil
 }
 
+// modified returns when the file was last written to.
+func (t *file) modified() (int64, error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(t.fd, &st); err != nil {
+		return 0, &fs.PathError{Op: "stat", Path: "a new blob", Err: err}
+	}
+	return mtime(&st), nil
+}
+
 // publish gives the file its place, in a directory that may have to be made.
 func (t *file) publish(path string) error {
 	err := t.place(path)

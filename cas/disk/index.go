@@ -2,7 +2,6 @@ package disk
 
 import (
 	"sync"
-	"time"
 
 	"github.com/hearth-build/hearth/cas"
 )
@@ -29,8 +28,8 @@ type entry struct {
 	key        key
 	prev, next *entry // nil while pinned
 	size       int64
-	// written is no earlier than the file was last written to (Unix time in
-	// nanoseconds). A file that is younger was changed by someone else.
+	// written is the file's time of modification as the store left it (Unix
+	// time in nanoseconds). A file with another one was changed by someone else.
 	written    int64
 	executable bool // the executable copy is there, too
 	suspect    bool // check the hash before use
@@ -98,11 +97,12 @@ func (x *index) useLocked(e *entry) presence {
 	return present
 }
 
-// useAll is use for several digests of a namespace under one lock.
+// useAll is use for up to findChunk digests of a namespace under one lock.
 func (x *index) useAll(ns namespaceID, ds []cas.Digest, out []presence) {
-	// The keys are made first: decoding takes longer than looking up.
-	keys := make([]byte, 0, len(ds)*maxKeyLen)
-	ends := make([]int, len(ds))
+	// The keys are made before the lock is taken, and on the stack.
+	var space [findChunk * maxKeyLen]byte
+	var ends [findChunk]int
+	keys := space[:0]
 	for i, d := range ds {
 		keys = appendKey(keys, ns, d)
 		ends[i] = len(keys)
@@ -110,22 +110,26 @@ func (x *index) useAll(ns namespaceID, ds []cas.Digest, out []presence) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	from := 0
-	for i, end := range ends {
-		out[i] = x.useLocked(x.blobs[key(keys[from:end])])
-		from = end
+	for i := range ds {
+		out[i] = x.useLocked(x.blobs[key(keys[from:ends[i]])])
+		from = ends[i]
 	}
 }
 
+// findChunk is how many digests are looked up under one lock: enough to make
+// the lock cheap, few enough for others to get their turn.
+const findChunk = 256
+
 // add makes a blob visible, in exchange for reserved bytes. If another writer
 // was quicker there is nothing to make visible.
-func (x *index) add(k key, size int64, written time.Time) {
+func (x *index) add(k key, size, written int64) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.reserved -= charge(size)
 	if e := x.blobs[k]; e != nil {
 		return
 	}
-	x.addLocked(&entry{key: k, size: size, written: written.UnixNano()})
+	x.addLocked(&entry{key: k, size: size, written: written})
 }
 
 func (x *index) addLocked(e *entry) {
@@ -237,12 +241,12 @@ func (x *index) dropExecutable(e *entry) bool {
 }
 
 // trust ends the suspicion against an entry whose file was found right.
-func (x *index) trust(e *entry, written time.Time) {
+func (x *index) trust(e *entry, written int64) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if x.blobs[e.key] == e && e.suspect {
 		e.suspect = false
-		e.written = written.UnixNano()
+		e.written = written
 		x.suspects--
 	}
 }

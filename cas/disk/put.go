@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"time"
 
 	"github.com/hearth-build/hearth/cas"
 )
@@ -136,11 +135,15 @@ func (u *upload) commit(t *file, room *reservation) error {
 		return err
 	}
 	defer d.life.RUnlock()
+	written, err := t.modified()
+	if err != nil {
+		return err
+	}
 	if err := t.publish(u.path); err != nil {
 		return err
 	}
 	d.dirty.Store(true)
-	d.index.add(u.key, u.content.Digest().Size(), time.Now())
+	d.index.add(u.key, u.content.Digest().Size(), written)
 	room.spend()
 	return nil
 }

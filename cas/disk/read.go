@@ -6,7 +6,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -49,9 +48,11 @@ func doubtful(err error) error {
 
 // ours reports whether a file is as the store left it: a regular file of the
 // blob's size and of the mode, not written to since. Anything else is looked
-// into by hash (verify).
+// into by hash (verify). Kernels since 6.13 see to it that a change after the
+// store's own stat has another time, however soon it comes; older ones do so
+// after a clock tick.
 func ours(st *unix.Stat_t, size, written int64, mode uint32) bool {
-	return st.Mode == unix.S_IFREG|mode && st.Size == size && mtime(st) <= written
+	return st.Mode == unix.S_IFREG|mode && st.Size == size && mtime(st) == written
 }
 
 func mtime(st *unix.Stat_t) int64 { return st.Mtim.Nano() }
@@ -156,28 +157,28 @@ func (r *reader) Close() error { return r.f.Close() }
 
 // fileIsRight reads a blob's file and reports whether it is the blob, and when
 // it was last written to.
-func fileIsRight(path string, d cas.Digest, stop func() error) (ok bool, written time.Time, err error) {
+func fileIsRight(path string, d cas.Digest, stop func() error) (ok bool, written int64, err error) {
 	fd, err := openFile(path)
 	if err != nil {
-		return false, time.Time{}, err
+		return false, 0, err
 	}
 	f := os.NewFile(uintptr(fd), path)
 	defer f.Close() //nolint:errcheck // nothing was written
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
-		return false, time.Time{}, err
+		return false, 0, err
 	}
 	if st.Mode != unix.S_IFREG|blobMode || st.Size != d.Size() {
-		return false, time.Time{}, nil
+		return false, 0, nil
 	}
 	_, err = io.CopyBuffer(io.Discard, untilStopped{cas.NewContent(d, f), stop}, make([]byte, 256<<10))
 	switch {
 	case errors.Is(err, cas.ErrMismatch):
-		return false, time.Time{}, nil
+		return false, 0, nil
 	case err != nil:
-		return false, time.Time{}, err
+		return false, 0, err
 	}
-	return true, time.Unix(0, mtime(&st)), nil
+	return true, mtime(&st), nil
 }
 
 // untilStopped is a reader that ends with an error when stop returns one.

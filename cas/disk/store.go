@@ -87,10 +87,6 @@ func (s *Store) withFile(ctx context.Context, d cas.Digest, f func(b blobFile) e
 	return &cas.MissingError{Digests: []cas.Digest{d}}
 }
 
-// findChunk is how many digests are looked up under one lock: enough to make
-// the lock cheap, few enough for others to get their turn.
-const findChunk = 256
-
 // FindMissing implements cas.Finder. It looks at no file, except at those that
 // are in doubt.
 func (s *Store) FindMissing(ctx context.Context, ds []cas.Digest) ([]cas.Digest, error) {
