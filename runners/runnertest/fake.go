@@ -158,7 +158,7 @@ func (f *Fake) Start(ctx context.Context, spec runners.Spec) (runners.Instance, 
 }
 
 // Sweep implements runners.Backend.
-func (f *Fake) Sweep(ctx context.Context) (int, error) {
+func (f *Fake) Sweep(context.Context) (int, error) {
 	f.host.mu.Lock()
 	var old []*fakeInstance
 	for _, in := range f.host.instances {
@@ -168,7 +168,7 @@ func (f *Fake) Sweep(ctx context.Context) (int, error) {
 	}
 	f.host.mu.Unlock()
 	for _, in := range old {
-		if err := in.Remove(ctx); err != nil {
+		if err := in.end(); err != nil {
 			return 0, err
 		}
 		if err := os.RemoveAll(in.spec.Dir); err != nil {

@@ -40,17 +40,24 @@ func (f *Fake) instance(id string) *fakeInstance {
 	return f.host.instances[id]
 }
 
-// SetCPU makes cpu tell the CPU time of a runner.
+// SetCPU makes cpu tell the CPU time of a runner, if it is still there.
 func (f *Fake) SetCPU(id string, cpu func() time.Duration) {
 	in := f.instance(id)
+	if in == nil {
+		return
+	}
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	in.cpu = cpu
 }
 
-// AddOOMKills makes the kernel kill n more processes of a runner.
+// AddOOMKills makes the kernel kill n more processes of a runner, if it
+// is still there.
 func (f *Fake) AddOOMKills(id string, n int) {
 	in := f.instance(id)
+	if in == nil {
+		return
+	}
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	in.kills += n
@@ -163,6 +170,10 @@ func (in *fakeInstance) Remove(ctx context.Context) error {
 	if err := in.fake.enter(ctx, OpRemove, in.spec.ID); err != nil {
 		return err
 	}
+	return in.end()
+}
+
+func (in *fakeInstance) end() error {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	if in.isRemoved() {
