@@ -18,7 +18,7 @@ import (
 )
 
 const (
-	killRounds    = 10
+	killRounds    = 6
 	killUploaders = 4
 )
 
@@ -63,7 +63,7 @@ func TestKilledWhileUploading(t *testing.T) {
 	dir := t.TempDir()
 	var confirmed []uint64
 	for round := range killRounds {
-		confirmed = append(confirmed, killAfter(t, dir, 1+random.IntN(400))...)
+		confirmed = append(confirmed, killAfter(t, dir, 1+random.IntN(200))...)
 		d := open(t, Options{Dir: dir})
 		s := d.Namespace("kill")
 		for _, n := range confirmed {

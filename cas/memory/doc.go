@@ -6,7 +6,7 @@
 // without a disk to spare.
 //
 // Invariants:
-//   - Stored and reserved bytes together never exceed the budget.
+//   - Stored bytes never exceed the budget; those on their way in come on top.
 //   - A blob's bytes never change once they are in the store, and no caller
 //     gets a slice of them.
 package memory

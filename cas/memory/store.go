@@ -22,7 +22,6 @@ type Store struct {
 	unleased *list.List // of *blob, most recently used first
 	leases   map[cas.Digest]int
 	used     int64
-	reserved int64 // for blobs on their way in
 }
 
 type blob struct {
@@ -102,61 +101,54 @@ func (s *Store) FindMissing(ctx context.Context, ds []cas.Digest) ([]cas.Digest,
 	return missing, nil
 }
 
-// Put implements cas.Putter.
+// Put implements cas.Putter. Writers of one blob do not wait for each other: the
+// first to have all bytes stores them.
 func (s *Store) Put(ctx context.Context, c *cas.Content) error {
 	d := c.Digest()
 	if err := context.Cause(ctx); err != nil {
 		return err
 	}
-	if d.IsEmptyBlob() {
+	if d.IsEmptyBlob() || s.has(d) {
 		return nil
 	}
-	present, err := s.reserve(d)
-	if present || err != nil {
-		return err
+	if d.Size() > s.max {
+		return fmt.Errorf("%w: %v, the store in memory holds %d bytes", cas.ErrTooLarge, d, s.max)
 	}
 	data, err := c.Bytes()
 	if err == nil {
 		err = context.Cause(ctx)
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.reserved -= d.Size()
+	if err == nil {
+		err = s.add(d, data)
+	}
 	if err != nil {
 		return fmt.Errorf("store blob %v: %w", d, err)
 	}
-	s.addLocked(d, data)
 	return nil
 }
 
-// reserve makes room for a blob, or says that it is there already.
-func (s *Store) reserve(d cas.Digest) (present bool, err error) {
-	if d.Size() > s.max {
-		return false, fmt.Errorf("%w: %v, the store in memory holds %d bytes", cas.ErrTooLarge, d, s.max)
-	}
+func (s *Store) has(d cas.Digest) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.useLocked(d) != nil {
-		return true, nil
+	return s.useLocked(d) != nil
+}
+
+func (s *Store) add(d cas.Digest, data []byte) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.useLocked(d) != nil { // another Put of it was quicker
+		return nil
 	}
-	for s.used+s.reserved > s.max-d.Size() {
+	for s.used > s.max-d.Size() {
 		oldest := s.unleased.Back()
 		if oldest == nil {
-			return false, fmt.Errorf("%w: %d of the %d bytes of memory for blobs are held by actions and uploads in progress",
-				cas.ErrNoSpace, s.used+s.reserved, s.max)
+			return fmt.Errorf("%w: %d of the %d bytes of memory for blobs are held by actions in progress: raise the limit or run fewer at once",
+				cas.ErrNoSpace, s.used, s.max)
 		}
 		b := oldest.Value.(*blob)
 		s.unleased.Remove(oldest)
 		delete(s.blobs, b.digest)
 		s.used -= b.digest.Size()
-	}
-	s.reserved += d.Size()
-	return false, nil
-}
-
-func (s *Store) addLocked(d cas.Digest, data []byte) {
-	if s.useLocked(d) != nil { // another Put of it was quicker
-		return
 	}
 	b := &blob{digest: d, data: data}
 	s.blobs[d] = b
@@ -164,6 +156,7 @@ func (s *Store) addLocked(d cas.Digest, data []byte) {
 	if s.leases[d] == 0 {
 		b.element = s.unleased.PushFront(b)
 	}
+	return nil
 }
 
 // Lease implements cas.Leaser.
