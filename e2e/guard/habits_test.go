@@ -47,9 +47,8 @@ func importsSynctest(f file) bool {
 // silenced without a reason.
 func TestCommentsLeaveNothingUndone(t *testing.T) {
 	unfinished := regexp.MustCompile(`\b(TODO|FIXME|XXX|HACK)\b`)
-	// The form that staticcheck reads; it does not know golangci-lint's nolint.
 	silenced := regexp.MustCompile(`^//(nolint|lint:(file-)?ignore)`)
-	reasoned := regexp.MustCompile(`^//lint:(file-)?ignore \S+ \S+ \S+`)
+	reasoned := regexp.MustCompile(`^//(nolint:\S+ // |lint:(file-)?ignore \S+ )\S+ \S+`)
 	src := load(t)
 	check := func(f file) {
 		for _, group := range f.ast.Comments {
@@ -58,7 +57,7 @@ func TestCommentsLeaveNothingUndone(t *testing.T) {
 					t.Errorf("%s: do it now, or open an issue: %s", src.at(c), c.Text)
 				}
 				if silenced.MatchString(c.Text) && !reasoned.MatchString(c.Text) {
-					t.Errorf("%s: silence a linter by //lint:ignore CHECK and a reason: %s", src.at(c), c.Text)
+					t.Errorf("%s: say why the linter is wrong here: %s", src.at(c), c.Text)
 				}
 			}
 		}

@@ -1,0 +1,167 @@
+package e2e_test
+
+import (
+	"bufio"
+	"bytes"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// hearth is a running `hearth serve`.
+type hearth struct {
+	dataDir string
+	bazelrc string // the lines it told its user to add
+	cmd     *exec.Cmd
+	done    chan struct{} // closed when the process is over
+	log     string        // where its standard error goes
+}
+
+const (
+	startTimeout = time.Minute
+	stopTimeout  = 2 * time.Minute
+)
+
+// startHearth builds hearth and serves with its image "host" showing hostRoot.
+// When the test ends, hearth is stopped and must have left nothing behind.
+func startHearth(t *testing.T, hostRoot string, flags ...string) *hearth {
+	t.Helper()
+	if out, err := exec.Command("make", "-C", "..", "--no-print-directory", "build").CombinedOutput(); err != nil {
+		t.Fatalf("make build: %v\n%s", err, out)
+	}
+	program, err := filepath.Abs("../bin/hearth")
+	if err != nil {
+		t.Fatal(err)
+	}
+	scratch := shortTempDir(t)
+	h := &hearth{dataDir: filepath.Join(scratch, "data"), log: filepath.Join(scratch, "log")}
+	log, err := os.Create(h.log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	flags = append([]string{"serve", "--listen=127.0.0.1:0", "--console=127.0.0.1:0", "--data-dir=" + h.dataDir, "--host-root=" + hostRoot}, flags...)
+	h.cmd = exec.Command(program, flags...)
+	h.cmd.Stderr = log
+	stdout, in, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { stdout.Close() })
+	h.cmd.Stdout = in
+	if err := h.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	in.Close()
+	h.wait()
+	t.Cleanup(func() { h.stop(t) })
+	h.readAnnouncement(t, stdout)
+	return h
+}
+
+// wait closes done when the process is over.
+func (h *hearth) wait() {
+	h.done = make(chan struct{})
+	go func() { // ends with the process, which stop ends
+		defer close(h.done)
+		h.cmd.Wait() // how it ended is read from ProcessState
+	}()
+}
+
+// readAnnouncement reads the lines for the .bazelrc that hearth prints when it serves.
+func (h *hearth) readAnnouncement(t *testing.T, stdout *os.File) {
+	t.Helper()
+	if err := stdout.SetReadDeadline(time.Now().Add(startTimeout)); err != nil {
+		t.Fatal(err)
+	}
+	var printed strings.Builder
+	lines := bufio.NewScanner(stdout)
+	for lines.Scan() {
+		line := strings.TrimSpace(lines.Text())
+		printed.WriteString(lines.Text() + "\n")
+		if strings.HasPrefix(line, "build ") {
+			h.bazelrc += line + "\n"
+		} else if line == "" && h.bazelrc != "" {
+			return
+		}
+	}
+	t.Fatalf("hearth did not say how to use it (%v); it printed:\n%s\nand logged:\n%s", lines.Err(), &printed, h.logged())
+}
+
+// stop asks hearth to end, waits for it, and checks that nothing is left.
+func (h *hearth) stop(t *testing.T) {
+	t.Helper()
+	h.signal(t, syscall.SIGTERM)
+	select {
+	case <-h.done:
+	case <-time.After(stopTimeout):
+		h.signal(t, syscall.SIGKILL)
+		<-h.done
+		t.Errorf("hearth did not end within %v of SIGTERM", stopTimeout)
+	}
+	if code := h.cmd.ProcessState.ExitCode(); code != 0 {
+		t.Errorf("hearth ended with %v", h.cmd.ProcessState)
+	}
+	h.checkNothingLeft(t)
+	if t.Failed() {
+		t.Logf("hearth logged:\n%s", h.logged())
+	}
+}
+
+// signal sends a signal to a hearth that may be over.
+func (h *hearth) signal(t *testing.T, sig os.Signal) {
+	t.Helper()
+	if err := h.cmd.Process.Signal(sig); err != nil && err != os.ErrProcessDone {
+		t.Errorf("send %v to hearth: %v", sig, err)
+	}
+}
+
+// logged is the end of what hearth wrote to its standard error.
+func (h *hearth) logged() string {
+	text, err := os.ReadFile(h.log)
+	if err != nil {
+		return err.Error()
+	}
+	const most = 20000
+	return string(text[max(0, len(text)-most):])
+}
+
+// checkNothingLeft looks for mounts below the data directory, and for processes
+// that were started with a path in it, such as a container's monitor.
+func (h *hearth) checkNothingLeft(t *testing.T) {
+	t.Helper()
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if bytes.Contains(mounts, []byte(h.dataDir)) {
+		t.Errorf("hearth left mounts below %s:\n%s", h.dataDir, mounts)
+	}
+	if left := processesWith(t, h.dataDir); len(left) > 0 {
+		t.Errorf("hearth left processes:\n%s", strings.Join(left, "\n"))
+	}
+}
+
+// processesWith is the command lines of the processes of this machine, those in
+// containers included, that have text in their command line.
+func processesWith(t *testing.T, text string) []string {
+	t.Helper()
+	files, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var found []string
+	for _, name := range files {
+		line, err := os.ReadFile(name)
+		if err == nil && bytes.Contains(line, []byte(text)) {
+			found = append(found, filepath.Base(filepath.Dir(name))+" "+string(bytes.ReplaceAll(line, []byte{0}, []byte{' '})))
+		}
+	}
+	slices.Sort(found)
+	return found
+}
