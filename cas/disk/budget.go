@@ -16,7 +16,9 @@ type victim struct {
 
 // evictLocked takes the blobs used least recently out of the index until bytes
 // and blobs many are gone or none is left.
-func (x *index) evictLocked(bytes int64, blobs int) (victims []victim, freed int64) {
+func (x *index) evictLocked(bytes int64, blobs int) []victim {
+	var victims []victim
+	var freed int64
 	for freed < bytes || len(victims) < blobs {
 		e := x.list.prev
 		if e == &x.list {
@@ -26,21 +28,21 @@ func (x *index) evictLocked(bytes int64, blobs int) (victims []victim, freed int
 		freed += e.charge()
 		victims = append(victims, victim{e, x.startLocked(e.key, &flight{})})
 	}
-	return victims, freed
+	return victims
 }
 
 // reserve takes need bytes from the budget. What has to go for them is the
-// caller's to remove, also with an error.
+// caller's to remove.
 func (x *index) reserve(need int64) ([]victim, error) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	victims, _ := x.evictLocked(x.used+x.reserved+need-x.max, 0)
-	if left := x.max - x.used - x.reserved; left < need {
-		return victims, fmt.Errorf("%w: of the store's budget of %s, %s are held by actions and %s by uploads in progress: raise the budget or run fewer at once",
-			cas.ErrNoSpace, sizeText(x.max), sizeText(x.used), sizeText(x.reserved))
+	over := x.used + x.reserved + need - x.max
+	if over > x.unpinned { // nothing goes for what will not fit
+		return nil, fmt.Errorf("%w: of the store's budget of %s, %s are held by actions and %s by uploads in progress: raise the budget or run fewer at once",
+			cas.ErrNoSpace, sizeText(x.max), sizeText(x.used-x.unpinned), sizeText(x.reserved))
 	}
 	x.reserved += need
-	return victims, nil
+	return x.evictLocked(over, 0), nil
 }
 
 func (x *index) unreserve(n int64) {
@@ -67,11 +69,11 @@ func (d *Disk) reserve(size int64) (*reservation, error) {
 		return nil, fmt.Errorf("%w: %s, and the whole store may hold %s", cas.ErrTooLarge, sizeText(size), sizeText(d.index.max))
 	}
 	victims, err := d.index.reserve(r.bytes)
-	if removeErr := d.remove(victims); err == nil && removeErr != nil {
-		d.index.unreserve(r.bytes)
-		err = removeErr
-	}
 	if err != nil {
+		return nil, err
+	}
+	if err := d.remove(victims); err != nil {
+		d.index.unreserve(r.bytes)
 		return nil, err
 	}
 	r.pending = r.bytes
@@ -97,7 +99,7 @@ func (d *Disk) makeFree() error {
 			return err
 		}
 		d.index.mu.Lock()
-		victims, _ := d.index.evictLocked(bytes, blobs)
+		victims := d.index.evictLocked(bytes, blobs)
 		d.index.mu.Unlock()
 		if len(victims) == 0 {
 			break

@@ -128,7 +128,7 @@ func (d *Disk) setBudget() error {
 		d.index.max = (max(0, free.bytes) + d.index.used) / 5 * 4
 	}
 	d.index.mu.Lock()
-	victims, _ := d.index.evictLocked(d.index.used-d.index.max, 0)
+	victims := d.index.evictLocked(d.index.used-d.index.max, 0)
 	d.index.mu.Unlock()
 	return d.remove(victims)
 }

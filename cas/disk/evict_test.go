@@ -144,3 +144,18 @@ func TestSmallerBudgetAfterRestart(t *testing.T) {
 		t.Errorf("%d bytes are stored", got)
 	}
 }
+
+// What will not fit costs nobody his place.
+func TestNothingGoesForNothing(t *testing.T) {
+	d := open(t, Options{MaxBytes: 4 * blockSize})
+	s := d.Namespace("")
+	all := map[byte][]byte{'a': blocks('a', 1), 'b': blocks('b', 1), 'c': blocks('c', 4), 'd': blocks('d', 3)}
+	defer s.Lease([]cas.Digest{put(t, s, all['a'])})()
+	put(t, s, all['b'])
+	if _, err := cas.PutBytes(t.Context(), s, cas.SHA256, all['c']); !errors.Is(err, cas.ErrNoSpace) {
+		t.Errorf("got %v, want ErrNoSpace", err)
+	}
+	mustHoldOnly(t, s, all, "ab")
+	put(t, s, all['d'])
+	mustHoldOnly(t, s, all, "ad")
+}

@@ -20,6 +20,7 @@ type index struct {
 	max      int64
 	used     int64 // bytes of the blobs in the index
 	reserved int64 // bytes of those on their way in
+	unpinned int64 // bytes of those in the list
 	suspects int   // entries that have to be checked
 }
 
@@ -91,8 +92,8 @@ func (x *index) useLocked(e *entry) presence {
 		return unchecked
 	}
 	if e.next != nil && x.list.next != e {
-		e.unlink()
-		x.list.push(e)
+		x.unlistLocked(e)
+		x.listLocked(e)
 	}
 	return present
 }
@@ -139,7 +140,7 @@ func (x *index) addLocked(e *entry) {
 		x.suspects++
 	}
 	if x.pins[e.key] == 0 {
-		x.list.push(e)
+		x.listLocked(e)
 	}
 }
 
@@ -159,7 +160,7 @@ func (x *index) dropLocked(e *entry) {
 		x.suspects--
 	}
 	if e.next != nil {
-		e.unlink()
+		x.unlistLocked(e)
 	}
 }
 
@@ -263,7 +264,7 @@ func (x *index) pin(keys []key) {
 func (x *index) pinLocked(k key) {
 	x.pins[k]++
 	if e := x.blobs[k]; e != nil && e.next != nil {
-		e.unlink()
+		x.unlistLocked(e)
 	}
 }
 
@@ -282,17 +283,19 @@ func (x *index) unpinLocked(k key) {
 	}
 	delete(x.pins, k)
 	if e := x.blobs[k]; e != nil {
-		x.list.push(e)
+		x.listLocked(e)
 	}
 }
 
-// push puts e behind the head of the ring.
-func (head *entry) push(e *entry) {
-	e.prev, e.next = head, head.next
+// listLocked makes e the most recently used of those that may be evicted.
+func (x *index) listLocked(e *entry) {
+	e.prev, e.next = &x.list, x.list.next
 	e.prev.next, e.next.prev = e, e
+	x.unpinned += e.charge()
 }
 
-func (e *entry) unlink() {
+func (x *index) unlistLocked(e *entry) {
 	e.prev.next, e.next.prev = e.next, e.prev
 	e.prev, e.next = nil, nil
+	x.unpinned -= e.charge()
 }
