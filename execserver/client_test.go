@@ -139,6 +139,17 @@ func TestRefusesToServeAsAnotherProcess(t *testing.T) {
 	}
 }
 
+// A command that is root must not get at the server's memory.
+func TestServerCannotBeTraced(t *testing.T) {
+	s := startServer(t, options{wrap: []string{built(t).helper, "drop-capabilities"}})
+	for _, file := range []string{"exe", "fd/0", "root", "ns/pid"} {
+		if got := s.run(t, shell("readlink /proc/1/$1 && echo got it", file)); got.stdout != "" {
+			t.Errorf("%s: got %q", file, got.stdout)
+		}
+	}
+	s.ok(t, shell("readlink /proc/$$/exe >/dev/null"))
+}
+
 // The server outlives broken pipes and signals of whoever started it.
 func TestServerSurvives(t *testing.T) {
 	s := startServer(t, options{})

@@ -47,8 +47,11 @@ type Result struct {
 
 // Usage is what a command and its descendants used.
 type Usage struct {
-	UserTime, SystemTime     time.Duration
-	MaxRSS                   int64 // bytes, of the largest process
+	UserTime, SystemTime time.Duration
+	// MaxRSS in bytes, of the largest process. It is never less than the exec
+	// server's own, about 8 MB: Linux counts what a process was before its exec.
+	MaxRSS int64
+	// BlocksIn and BlocksOut are blocks of 512 bytes that disks had to move.
 	BlocksIn, BlocksOut      int64
 	MinorFaults, MajorFaults int64
 	VoluntarySwitches        int64

@@ -17,7 +17,7 @@ import (
 // REAPI F34
 func TestTimeout(t *testing.T) {
 	s := startServer(t, options{})
-	const timeout = 200 * time.Millisecond
+	const timeout = 500 * time.Millisecond
 	for name, c := range map[string]struct {
 		script string
 		grace  time.Duration

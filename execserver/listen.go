@@ -59,7 +59,11 @@ func (o outsiders) Accept() (net.Conn, error) {
 // namespace of the process that asks. One that is not in it has no id: 0. The
 // credentials are those of the connect call and outlive their process.
 func checkPeer(conn net.Conn) error {
-	raw, err := conn.(syscall.Conn).SyscallConn()
+	socket, ok := conn.(syscall.Conn)
+	if !ok {
+		return fmt.Errorf("peer credentials: %T is no socket", conn)
+	}
+	raw, err := socket.SyscallConn()
 	if err != nil {
 		return fmt.Errorf("peer credentials: %w", err)
 	}

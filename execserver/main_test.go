@@ -31,6 +31,7 @@ const patience = 60 * time.Second
 type programs struct {
 	dir            string
 	server, helper string
+	static         string // server as it ships, whatever this test is built with
 }
 
 var build = sync.OnceValues(func() (programs, error) {
@@ -38,11 +39,16 @@ var build = sync.OnceValues(func() (programs, error) {
 	if err != nil {
 		return programs{}, err
 	}
-	p := programs{dir: dir, server: filepath.Join(dir, "hearth-execserver"), helper: filepath.Join(dir, "helper")}
+	p := programs{
+		dir: dir, server: filepath.Join(dir, "hearth-execserver"), helper: filepath.Join(dir, "helper"),
+		static: filepath.Join(dir, "static"),
+	}
 	if err := os.Chmod(dir, 0o755); err != nil {
 		return p, err
 	}
-	for target, source := range map[string]string{p.server: "../cmd/execserver", p.helper: "./testdata/helper"} {
+	for target, source := range map[string]string{
+		p.server: "../cmd/execserver", p.static: "../cmd/execserver", p.helper: "./testdata/helper",
+	} {
 		args := []string{"build", "-tags=grpcnotrace", "-o", target}
 		cgo := "CGO_ENABLED=0"
 		if raceBuild && target == p.server {
@@ -98,6 +104,7 @@ type server struct {
 // options of a server under test.
 type options struct {
 	socket  string // default: one in a new directory
+	program string // default: the server that checks for races if this test does
 	scratch []string
 	// wrap are a program and its arguments that become the server.
 	wrap []string
@@ -111,8 +118,11 @@ func startServer(t testing.TB, o options) *server {
 	if o.socket == "" {
 		o.socket = filepath.Join(publicDir(t), "socket")
 	}
+	if o.program == "" {
+		o.program = built(t).server
+	}
 	s := &server{socket: o.socket, exited: make(chan struct{}), log: &lockedBuffer{}}
-	args := append(o.wrap, built(t).server, "--socket", s.socket)
+	args := append(o.wrap, o.program, "--socket", s.socket)
 	for _, dir := range o.scratch {
 		args = append(args, "--scratch", dir)
 	}

@@ -1,7 +1,3 @@
-// Command hearth-execserver is PID 1 of every runner: it runs the commands that
-// hearth sends it over a unix socket. See package execserver. It owns the
-// command line and the process; it is linked statically, needs nothing of the
-// image that it runs in, and never links podman, an SDK or telemetry.
 package main
 
 import (

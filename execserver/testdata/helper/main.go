@@ -27,7 +27,7 @@ func run(mode string, args []string) error {
 		return nil
 	case "block-signals": // then become another program
 		return blockSignals(args)
-	case "drop-capabilities": // that let root pass over permissions, then become another program
+	case "drop-capabilities": // that let root do what it likes, then become another program
 		return dropCapabilities(args)
 	case "leak-descriptors":
 		return leakDescriptors(args)
@@ -54,7 +54,7 @@ func blockSignals(args []string) error {
 func dropCapabilities(args []string) error {
 	runtime.LockOSThread()
 	for _, capability := range []uintptr{
-		unix.CAP_DAC_OVERRIDE, unix.CAP_DAC_READ_SEARCH, unix.CAP_FOWNER, unix.CAP_SYS_ADMIN,
+		unix.CAP_DAC_OVERRIDE, unix.CAP_DAC_READ_SEARCH, unix.CAP_FOWNER, unix.CAP_SYS_ADMIN, unix.CAP_SYS_PTRACE,
 	} {
 		if err := unix.Prctl(unix.PR_CAPBSET_DROP, capability, 0, 0, 0); err != nil {
 			return err
