@@ -117,7 +117,7 @@ func TestCaptureRefuses(t *testing.T) {
 	must(t, os.Symlink("/x", in("abslink/l")))
 	write(t, in("sparse"), "", 0o644)
 	must(t, os.Truncate(in("sparse"), 1<<40))
-	deepen(t, in("d"), 1000)
+	deepen(t, in("d"), 450)
 	for name, tc := range map[string]struct {
 		cmd  *repb.Command
 		says string

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -15,7 +16,7 @@ import (
 
 // CopierOptions configure a Copier. The zero value is ready.
 type CopierOptions struct {
-	// Workers that fill directories of one input root at a time; 0: 2.
+	// Workers that fill directories of one input root at a time; 0: 4.
 	Workers int
 	// TrashDir is where removed trees are moved, to be deleted in the
 	// background: best a directory on the same file system that no action sees.
@@ -36,6 +37,8 @@ type Copier struct {
 	linker  cas.Linker // nil: copies only
 	workers int
 	trash   *trash
+
+	cannotClone atomic.Bool // the file system does not share blocks
 }
 
 var _ Stager = (*Copier)(nil)
@@ -47,7 +50,7 @@ func NewCopier(store cas.Store, opts CopierOptions) *Copier {
 	return &Copier{
 		store:   store,
 		linker:  linker,
-		workers: cmp.Or(opts.Workers, 2),
+		workers: cmp.Or(opts.Workers, 4),
 		trash:   newTrash(opts.TrashDir, cmp.Or(opts.MaxTrash, 64), cmp.Or(opts.Log, slog.Default())),
 	}
 }

@@ -11,13 +11,9 @@ import (
 	"github.com/hearth-build/hearth/cas"
 )
 
-const (
-	// keepBytes bounds the small files that one Capture holds in memory, so that
-	// they are read and hashed once.
-	keepBytes = 16 << 20
-	// hashBuffer is how much of a large file is read at a time.
-	hashBuffer = 256 << 10
-)
+// keepBytes bounds the small files that one Capture holds in memory, so that
+// they are read and hashed once.
+const keepBytes = 16 << 20
 
 // hash finds the digest of the i-th file.
 func (c *capture) hash(ctx context.Context, i int) error {
@@ -37,7 +33,7 @@ func (c *capture) hash(ctx context.Context, i int) error {
 	}
 	buf, ok := c.buffers.Get().(*[]byte)
 	if !ok {
-		b := make([]byte, hashBuffer)
+		b := make([]byte, copyBuffer)
 		buf = &b
 	}
 	defer c.buffers.Put(buf)

@@ -182,8 +182,10 @@ func (g *Graph) collectFiles() {
 			continue
 		}
 		for _, e := range n.files {
-			if _, ok := seen[e.digest]; !ok && !e.digest.IsEmptyBlob() {
-				seen[e.digest] = struct{}{}
+			if e.digest.IsEmptyBlob() {
+				continue
+			}
+			if seen[e.digest] = struct{}{}; len(seen) > len(g.files) { // it is new
 				g.files = append(g.files, e.digest)
 			}
 		}

@@ -100,7 +100,7 @@ func deepen(t *testing.T, root string, levels int) {
 func TestRemoveDeep(t *testing.T) {
 	checkLeaks(t)
 	c, staged, root, trash := stageEmpty(t)
-	deepen(t, root, 5000)
+	deepen(t, root, 1000)
 	must(t, staged.Remove())
 	must(t, c.Close())
 	equalLines(t, snapshot(t, trash), nil)

@@ -97,17 +97,30 @@ func TestStage(t *testing.T) {
 }
 
 // Root may write to its copies, and they carry the one fixed time (REAPI G11).
+// A large file may share blocks with the store's, but never its inode (G10).
 func TestStageForRoot(t *testing.T) {
 	needRoot(t)
-	s := newStore()
+	checkLeaks(t)
+	s := newLinkStore(t)
 	large := strings.Repeat("0123456789abcdef", 20_000)
-	g := load(t, s, s.tree(t, dir{"large": large, "run": exe("x")}))
+	g := load(t, s, s.tree(t, dir{"large": large, "large2": exe(large + "2"), "run": exe("x")}))
 	root := t.TempDir() // an empty directory is taken as it is
-	_, err := newCopier(t, s).Stage(t.Context(), g, root, tree.StageOptions{AllowLinks: true})
+	_, err := newCopier(t, s).Stage(t.Context(), g, root, tree.StageOptions{})
 	must(t, err)
-	equalLines(t, snapshot(t, root), []string{"large -rw-r--r-- " + large, "run -rwxr-xr-x x"})
-	if st := statOf(t, filepath.Join(root, "large")); st.Mtim.Sec != 946684800 || st.Mtim.Nsec != 0 {
-		t.Errorf("time %v", st.Mtim)
+	equalLines(t, snapshot(t, root), []string{"large -rw-r--r-- " + large, "large2 -rwxr-xr-x " + large + "2", "run -rwxr-xr-x x"})
+	st := statOf(t, filepath.Join(root, "large"))
+	if st.Mtim.Sec != 946684800 || st.Mtim.Nsec != 0 || st.Nlink != 1 {
+		t.Errorf("time %v, %d links", st.Mtim, st.Nlink)
+	}
+	if s.links == 0 {
+		t.Error("no clone was tried")
+	}
+	must(t, os.WriteFile(filepath.Join(root, "large"), []byte("changed"), 0))
+	again := filepath.Join(t.TempDir(), "root")
+	_, err = newCopier(t, s).Stage(t.Context(), g, again, tree.StageOptions{})
+	must(t, err)
+	if data, err := os.ReadFile(filepath.Join(again, "large")); err != nil || string(data) != large {
+		t.Errorf("after the action wrote to its copy: %.20q, %v", data, err)
 	}
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path"
 	"sync"
@@ -19,16 +18,12 @@ import (
 // the store's.
 const inputTime = 946_684_800
 
-// smallFile is up to where a file goes through memory: below, that is faster
-// than to ask the kernel for a copy.
-const smallFile = 64 << 10
-
 // staging is one input root that is being made.
 type staging struct {
 	copier  *Copier
 	opts    StageOptions
 	root    int
-	buffers sync.Pool // of *[]byte, for small files
+	buffers sync.Pool // of *[]byte, of copyBuffer bytes
 }
 
 // place is one directory of the input root; the same node can have many.
@@ -103,16 +98,7 @@ func (s *staging) file(ctx context.Context, dirFD int, e fileEntry) error {
 			return lost(e.digest, err)
 		}
 	}
-	var r io.Reader
-	if !e.digest.IsEmptyBlob() {
-		blob, err := s.copier.store.Get(ctx, e.digest, 0)
-		if err != nil {
-			return lost(e.digest, err)
-		}
-		defer blob.Close()
-		r = blob
-	}
-	return s.write(ctx, dirFD, e, r)
+	return lost(e.digest, s.write(ctx, dirFD, e))
 }
 
 func lost(d cas.Digest, err error) error {
@@ -120,28 +106,6 @@ func lost(d cas.Digest, err error) error {
 		return &lostBlob{digest: d, err: err}
 	}
 	return err
-}
-
-// write makes a new file; r is nil for an empty one.
-func (s *staging) write(ctx context.Context, dirFD int, e fileEntry, r io.Reader) error {
-	const flags = unix.O_WRONLY | unix.O_CREAT | unix.O_EXCL | unix.O_NOFOLLOW | unix.O_CLOEXEC
-	uid, gid, mode := s.ownership(e.executable)
-	fd, err := unix.Openat(dirFD, e.name, flags, mode)
-	if err != nil {
-		return err
-	}
-	f := os.NewFile(uintptr(fd), e.name)
-	defer f.Close()
-	if r != nil {
-		if err := s.copy(ctx, f, r, e.digest); err != nil {
-			return err
-		}
-	}
-	if err := own(fd, uid, gid, mode); err != nil {
-		return err
-	}
-	then := unix.Timespec{Sec: inputTime}
-	return unix.UtimesNanoAt(dirFD, e.name, []unix.Timespec{then, then}, unix.AT_SYMLINK_NOFOLLOW)
 }
 
 // ownership of a copied file. Only an action that is root gets files that it
@@ -155,38 +119,6 @@ func (s *staging) ownership(executable bool) (uid, gid int, mode uint32) {
 		return s.opts.UID, s.opts.GID, mode | 0o200
 	}
 	return os.Geteuid(), os.Getegid(), mode
-}
-
-// copy copies exactly the blob. Large ones go from file to file inside the
-// kernel where the store's reader is a file, which shares the blocks on file
-// systems that can.
-func (s *staging) copy(ctx context.Context, f *os.File, r io.Reader, d cas.Digest) error {
-	if d.Size() <= smallFile {
-		buf, ok := s.buffers.Get().(*[]byte)
-		if !ok {
-			b := make([]byte, smallFile)
-			buf = &b
-		}
-		defer s.buffers.Put(buf)
-		data := (*buf)[:d.Size()]
-		if _, err := io.ReadFull(r, data); err != nil {
-			return fmt.Errorf("read blob %v: %w", d, err)
-		}
-		_, err := f.Write(data)
-		return err
-	}
-	for left := d.Size(); left > 0; {
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		const step = 64 << 20
-		n, err := io.CopyN(f, r, min(left, step))
-		if err != nil {
-			return fmt.Errorf("copy blob %v: %w", d, err)
-		}
-		left -= n
-	}
-	return nil
 }
 
 // own sets owner and mode of an open file or directory where they differ: the
