@@ -75,10 +75,14 @@ func TestRunnersAreNotSharedBetweenKeys(t *testing.T) {
 		"property":    {func(r *rig) runners.Request { return r.recycled("cpu=y") }, "differs in cpu: y vs x"},
 		"no property": {func(r *rig) runners.Request { return r.recycled() }, "differs in cpu: unset vs x"},
 		"image":       {func(r *rig) runners.Request { return r.recycled("cpu=x", "container-image=docker://b") }, "differs in container-image: docker://b vs host"},
-		"recycling key": {func(r *rig) runners.Request { return r.recycled("cpu=x", "runner-recycling-key=k") },
-			"differs in runner-recycling-key: k vs unset"},
-		"password": {func(r *rig) runners.Request { return r.recycled("cpu=x", "container-registry-password=hunter2") },
-			"differs in container-registry-password"},
+		"recycling key": {
+			func(r *rig) runners.Request { return r.recycled("cpu=x", "runner-recycling-key=k") },
+			"differs in runner-recycling-key: k vs unset",
+		},
+		"password": {
+			func(r *rig) runners.Request { return r.recycled("cpu=x", "container-registry-password=hunter2") },
+			"differs in container-registry-password",
+		},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {

@@ -4,7 +4,8 @@
 // of their own on this host, without a container around them; and TestBackend,
 // the suite that every Backend passes.
 //
-// It is for tests only, and never knows podman.
+// It owns what the contract of Backend means in practice. It is for tests only:
+// no program links it, and it never knows podman.
 //
 // Invariants:
 //   - Fake reports every use of a runner that the contract of Backend forbids.
