@@ -9,7 +9,8 @@ import (
 )
 
 // Cache maps the digest of an Action to its result. One Cache serves one
-// instance name. Safe for concurrent use; each implementation passes testCache.
+// instance name. Safe for concurrent use; each implementation passes
+// testCache.
 type Cache interface {
 	// Get returns the result, which the caller owns. Absent: cas.ErrNotFound.
 	Get(ctx context.Context, key cas.Digest) (*repb.ActionResult, error)
