@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"testing"
 
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"github.com/hearth-build/hearth/cas"
@@ -206,4 +207,20 @@ func TestRemoveStopsAtMounts(t *testing.T) {
 		must(t, tree.SweepTrash(trash))
 		equalLines(t, snapshot(t, trash), nil)
 	}
+}
+
+// Two who delete the same trash do not disturb each other.
+func TestSweepTrashTwice(t *testing.T) {
+	checkLeaks(t)
+	trash := t.TempDir()
+	for i := range 50 {
+		write(t, filepath.Join(trash, strings.Repeat("d", i+1), "a/b/c/f"), "x", 0o600)
+	}
+	deepen(t, filepath.Join(trash, "d"), 120)
+	var sweeps errgroup.Group
+	for range 3 {
+		sweeps.Go(func() error { return tree.SweepTrash(trash) })
+	}
+	must(t, sweeps.Wait())
+	equalLines(t, snapshot(t, trash), nil)
 }
