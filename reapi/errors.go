@@ -1,0 +1,126 @@
+package reapi
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/protoadapt"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/hearth-build/hearth/cas"
+	"github.com/hearth-build/hearth/cas/tree"
+	"github.com/hearth-build/hearth/reapi/execution"
+	"github.com/hearth-build/hearth/runners"
+)
+
+// errInvalid is a mistake in a request that no other package has a name for.
+var errInvalid = errors.New("invalid request")
+
+// codeOf is the one table from errors to status codes. The first row that
+// matches counts. Clients retry some codes and not others, so the choice
+// decides what a client does next (REAPI 0.5, F43-F59).
+func codeOf(err error) codes.Code {
+	for _, row := range []struct {
+		kind error
+		code codes.Code
+	}{
+		{context.Canceled, codes.Canceled},
+		{context.DeadlineExceeded, codes.DeadlineExceeded},
+		{errInvalid, codes.InvalidArgument},
+		{cas.ErrInvalidDigest, codes.InvalidArgument},
+		{cas.ErrMismatch, codes.InvalidArgument},
+		{cas.ErrTooLarge, codes.InvalidArgument},
+		{tree.ErrInvalid, codes.InvalidArgument},
+		{execution.ErrInvalid, codes.InvalidArgument},
+		{tree.ErrOutput, codes.FailedPrecondition},
+		{execution.ErrTimeout, codes.DeadlineExceeded},
+		{execution.ErrDraining, codes.Unavailable},
+		{execution.ErrCancelled, codes.Canceled},
+		{execution.ErrQueueFull, codes.ResourceExhausted},
+		{execution.ErrOutputLimit, codes.ResourceExhausted},
+		{cas.ErrNoSpace, codes.ResourceExhausted},
+		{runners.ErrPlatform, codes.FailedPrecondition},
+		{runners.ErrBackend, codes.FailedPrecondition},
+		{runners.ErrImage, codes.FailedPrecondition},
+		{runners.ErrLost, codes.Unavailable},
+		{runners.ErrClosed, codes.Unavailable},
+		{cas.ErrNotFound, codes.NotFound},
+	} {
+		if errors.Is(err, row.kind) {
+			return row.code
+		}
+	}
+	return codes.Internal
+}
+
+// rpcError is what an RPC other than Execute returns for err.
+func rpcError(err error) error {
+	if err == nil {
+		return nil
+	}
+	if s, ok := status.FromError(err); ok {
+		return s.Err()
+	}
+	return newStatus(codeOf(err), err).Err()
+}
+
+// executionStatus is what the client of an execution hears about err, before
+// or after there is an operation. A missing blob is a failed precondition that
+// names the blob, which makes the client upload it and ask again; NOT_FOUND
+// would mean that the operation is lost (REAPI F15, F44, F60).
+func executionStatus(err error) *status.Status {
+	if s, ok := status.FromError(err); ok {
+		return s
+	}
+	var missing *cas.MissingError
+	if errors.As(err, &missing) {
+		return newStatus(codes.FailedPrecondition, err, violations(missing))
+	}
+	code := codeOf(err)
+	if code == codes.NotFound {
+		code = codes.Internal
+	}
+	return newStatus(code, err)
+}
+
+// retryAfter is when a client that found no room should ask again.
+const retryAfter = 5 * time.Second
+
+func newStatus(code codes.Code, err error, details ...protoadapt.MessageV1) *status.Status {
+	s := status.New(code, err.Error())
+	if code == codes.ResourceExhausted || code == codes.Unavailable {
+		details = append(details, &errdetails.RetryInfo{RetryDelay: durationpb.New(retryAfter)})
+	}
+	if len(details) == 0 {
+		return s
+	}
+	detailed, detailErr := s.WithDetails(details...)
+	if detailErr != nil {
+		return s // the message still says it all
+	}
+	return detailed
+}
+
+// maxViolations bounds the blobs that one answer names; clients look for all
+// missing blobs anyway before they upload.
+const maxViolations = 2000
+
+func violations(missing *cas.MissingError) *errdetails.PreconditionFailure {
+	failure := &errdetails.PreconditionFailure{}
+	seen := map[cas.Digest]bool{}
+	for _, d := range missing.Digests {
+		if seen[d] || len(seen) == maxViolations {
+			continue
+		}
+		seen[d] = true
+		failure.Violations = append(failure.Violations, &errdetails.PreconditionFailure_Violation{
+			Type:    "MISSING",
+			Subject: "blobs/" + d.Name(),
+		})
+	}
+	return failure
+}

@@ -1,0 +1,145 @@
+package reapi
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"cloud.google.com/go/longrunning/autogen/longrunningpb"
+	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
+
+	"github.com/hearth-build/hearth/cas"
+	"github.com/hearth-build/hearth/reapi/execution"
+	"github.com/hearth-build/hearth/runners"
+)
+
+type executionServer struct {
+	repb.UnimplementedExecutionServer
+	instances Instances
+	scheduler *execution.Scheduler
+}
+
+// operationStream is what Execute and WaitExecution answer on.
+type operationStream interface {
+	Send(*longrunningpb.Operation) error
+	Context() context.Context
+}
+
+// Execute runs an action, or joins a run of it, and streams its progress.
+func (s *executionServer) Execute(req *repb.ExecuteRequest, stream repb.Execution_ExecuteServer) error {
+	instance, err := s.instances.find(req.GetInstanceName())
+	if err != nil {
+		return rpcError(err)
+	}
+	action, err := cas.FromProto(req.GetDigestFunction(), req.GetActionDigest())
+	if err != nil {
+		return rpcError(fmt.Errorf("action_digest: %w", err))
+	}
+	ctx := stream.Context()
+	op, err := s.scheduler.Submit(ctx, &execution.Request{
+		Instance:        instance,
+		Action:          action,
+		SkipCacheLookup: req.GetSkipCacheLookup(),
+		Priority:        clampPriority(req.GetExecutionPolicy().GetPriority()),
+		Overrides:       overrides(ctx),
+		Invocation:      requestMetadata(ctx).GetToolInvocationId(),
+	})
+	if err != nil {
+		return executionStatus(err).Err()
+	}
+	return watch(op, stream, req)
+}
+
+// WaitExecution streams the progress of an operation that Execute started.
+func (s *executionServer) WaitExecution(req *repb.WaitExecutionRequest, stream repb.Execution_WaitExecutionServer) error {
+	op, ok := s.scheduler.Operation(req.GetName())
+	if !ok {
+		return status.Errorf(codes.NotFound, "there is no operation %q here (any more); execute the action again", clip(req.GetName()))
+	}
+	return watch(op, stream, &repb.ExecuteRequest{})
+}
+
+func clampPriority(p int32) int32 { return max(-priorityRange, min(priorityRange, p)) }
+
+func watch(op *execution.Operation, stream operationStream, hints inlineHints) error {
+	err := op.Watch(stream.Context(), func(state execution.State) error {
+		message, err := operationMessage(stream.Context(), op, state, hints)
+		if err != nil {
+			return err
+		}
+		return stream.Send(message)
+	})
+	return rpcError(err)
+}
+
+// operationMessage is what a client sees of an operation. Operation.error is
+// never set: what goes wrong with a run is told in the response (REAPI F3).
+func operationMessage(ctx context.Context, op *execution.Operation, state execution.State, hints inlineHints) (*longrunningpb.Operation, error) {
+	md, err := anypb.New(&repb.ExecuteOperationMetadata{
+		Stage:          state.Stage,
+		ActionDigest:   op.Action().Proto(),
+		DigestFunction: op.Action().Function().Proto(),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("encode operation metadata: %w", err)
+	}
+	message := &longrunningpb.Operation{Name: op.Name(), Metadata: md}
+	if !state.Done() {
+		return message, nil
+	}
+	resp, err := anypb.New(executeResponse(ctx, op, state.Outcome, hints))
+	if err != nil {
+		return nil, fmt.Errorf("encode the response: %w", err)
+	}
+	message.Done = true
+	message.Result = &longrunningpb.Operation_Response{Response: resp}
+	return message, nil
+}
+
+func executeResponse(ctx context.Context, op *execution.Operation, out *execution.Outcome, hints inlineHints) *repb.ExecuteResponse {
+	resp := &repb.ExecuteResponse{Result: out.Result, CachedResult: out.Cached, Message: out.Message}
+	if out.Result != nil {
+		resp.Result = withInlined(ctx, op.Request().Instance.Store, op.Action().Function(), out.Result, hints)
+	}
+	if out.Err != nil {
+		resp.Status = executionStatus(out.Err).Proto()
+	}
+	return resp
+}
+
+// overridePrefix marks request headers that override a platform property.
+const overridePrefix = "x-buildbuddy-platform."
+
+// overrides finds platform properties in the request's headers.
+func overrides(ctx context.Context) []runners.Property {
+	md, _ := metadata.FromIncomingContext(ctx)
+	var props []runners.Property
+	for key, values := range md {
+		if name, ok := strings.CutPrefix(key, overridePrefix); ok && len(values) > 0 {
+			props = append(props, runners.Property{Name: name, Value: values[len(values)-1]})
+		}
+	}
+	slices.SortFunc(props, func(a, b runners.Property) int { return strings.Compare(a.Name, b.Name) })
+	return props
+}
+
+// metadataHeader carries a serialised RequestMetadata.
+const metadataHeader = "build.bazel.remote.execution.v2.requestmetadata-bin"
+
+// requestMetadata is what the client says about itself; nothing it says is
+// trusted, and nonsense is as good as silence (REAPI I1).
+func requestMetadata(ctx context.Context) *repb.RequestMetadata {
+	m := &repb.RequestMetadata{}
+	values := metadata.ValueFromIncomingContext(ctx, metadataHeader)
+	if len(values) == 0 || proto.Unmarshal([]byte(values[0]), m) != nil {
+		return &repb.RequestMetadata{}
+	}
+	m.ToolInvocationId = clip(m.GetToolInvocationId())
+	return m
+}

@@ -1,0 +1,168 @@
+package execution
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
+
+	"github.com/hearth-build/hearth/cas/tree"
+	"github.com/hearth-build/hearth/runners"
+)
+
+// ActionOptions is what running an action needs.
+type ActionOptions struct {
+	Pool *runners.Pool
+	// DefaultProperties are platform properties of actions that do not set them.
+	DefaultProperties []runners.Property
+	// DefaultTimeout is for actions that set none, MaxTimeout what an action may set.
+	DefaultTimeout, MaxTimeout time.Duration
+	// SpoolDir holds what commands print while it is too much for memory.
+	SpoolDir string
+	// MaxPrinted bounds stdout and stderr, each.
+	MaxPrinted int64
+}
+
+// action is the Executor that really runs an action.
+type action struct{ ActionOptions }
+
+// NewAction returns the Executor at the bottom of the stack.
+func NewAction(opts ActionOptions) Executor { return &action{opts} }
+
+// rootName is the input root's name in the runner's work directory. Its path in
+// the container is the same for each action and runner.
+const rootName = "root"
+
+// Execute implements Executor.
+func (e *action) Execute(ctx context.Context, t *Task, _ Report) *Outcome {
+	job, err := e.load(ctx, t)
+	if err != nil {
+		return failed(err)
+	}
+	defer job.release()
+	lease, err := e.Pool.Acquire(ctx, runners.Request{
+		Platform: job.platform, Tenant: t.Tenant, Instance: t.Instance.Name,
+	})
+	if err != nil {
+		return failed(err)
+	}
+	a := &attempt{task: t, job: job, lease: lease, root: filepath.Join(lease.Dir(), rootName)}
+	out, doubt := a.run(ctx, e.SpoolDir, e.MaxPrinted)
+	if doubt != "" {
+		lease.Discard(doubt)
+	} else {
+		lease.Release()
+	}
+	return out
+}
+
+// attempt is one try to run a job in one runner.
+type attempt struct {
+	task  *Task
+	job   *job
+	lease *runners.Lease
+	// root is where the input root is on the host.
+	root    string
+	printed *printed
+}
+
+// run stages, runs and captures. A doubt about the runner's state is the reason
+// for which it must not be used again.
+func (a *attempt) run(ctx context.Context, spoolDir string, maxPrinted int64) (out *Outcome, doubt string) {
+	timeline := &a.task.Timeline
+	timeline.FetchStart = time.Now()
+	staged, err := a.task.Instance.Stager.Stage(ctx, a.job.inputs, a.root, a.job.stageOptions())
+	if err != nil {
+		return failed(fmt.Errorf("stage the input root: %w", err)), ""
+	}
+	defer func() {
+		if err := staged.Remove(); err != nil && doubt == "" {
+			doubt = fmt.Sprintf("its input root could not be removed: %v", err)
+		}
+	}()
+	if err := tree.Prepare(a.root, a.job.outputs, a.job.stageOptions()); err != nil {
+		return failed(err), ""
+	}
+	timeline.FetchCompleted = time.Now()
+
+	a.printed = newPrinted(spoolDir, maxPrinted)
+	defer a.printed.close()
+	command := a.job.command
+	command.Env = withDefaults(command.Env, a.lease.Image().Env)
+	timeline.ExecutionStart = time.Now()
+	res, err := a.lease.Run(ctx, command, a.printed.stdout, a.printed.stderr)
+	timeline.ExecutionCompleted = time.Now()
+	if err != nil {
+		return failed(a.runError(ctx, err)), runDoubt(err)
+	}
+	timeline.Virtual = res.Duration
+	return a.collect(ctx, res)
+}
+
+// collect turns what the command left into an outcome.
+func (a *attempt) collect(ctx context.Context, res runners.Result) (out *Outcome, doubt string) {
+	out = &Outcome{Message: a.explain(res)}
+	if res.TimedOut {
+		out.Err = fmt.Errorf("%w after %v", ErrTimeout, a.job.command.Timeout)
+		doubt = "its last action timed out"
+	} else if kills := oomKills(ctx, a.lease, res); kills > 0 {
+		out.Message = joinMessages(out.Message, fmt.Sprintf("The kernel killed %d of the action's processes for lack of memory.", kills))
+		doubt = "its last action ran out of memory"
+	}
+	a.task.Timeline.UploadStart = time.Now()
+	result, err := tree.Capture(ctx, a.task.Store(), a.root, a.job.outputs)
+	if result == nil {
+		result = &repb.ActionResult{}
+	}
+	// What was printed may explain what is wrong with the outputs.
+	err = errors.Join(err, a.printed.store(ctx, a.task.Store(), a.task.ActionDigest.Function(), result))
+	a.task.Timeline.UploadCompleted = time.Now()
+	result.ExitCode = exitCode(res)
+	out.Result = result
+	// The first error says why; a timeout also explains outputs that are amiss.
+	if err != nil && out.Err == nil {
+		out.Err = fmt.Errorf("collect outputs: %w", err)
+	}
+	return out, doubt
+}
+
+// runError makes the client's mistakes plain, and a cancelled run a cancelled one.
+func (a *attempt) runError(ctx context.Context, err error) error {
+	var start *runners.StartError
+	switch {
+	case errors.As(err, &start) && !start.Fault():
+		return invalidf("%s (container image %s)", start.Message, a.job.platform.Image.Name)
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case errors.Is(err, ErrOutputLimit):
+		return err
+	default:
+		return fmt.Errorf("%w: %w", runners.ErrLost, err)
+	}
+}
+
+// runDoubt says why a runner in which a command could not be run is in doubt,
+// which it is unless nothing was started for a reason of the command's own.
+func runDoubt(err error) string {
+	var start *runners.StartError
+	if errors.As(err, &start) && !start.Fault() {
+		return ""
+	}
+	return fmt.Sprintf("its last action ended with: %v", err)
+}
+
+// oomKills counts the processes that the kernel killed, if the command's end
+// leaves that possible: a shell reports a killed child as 137.
+func oomKills(ctx context.Context, lease *runners.Lease, res runners.Result) int {
+	if exitCode(res) == 0 {
+		return 0
+	}
+	kills, err := lease.OOMKills(ctx)
+	if err != nil {
+		return 0 // the runner's next use will show whether it is broken
+	}
+	return kills
+}

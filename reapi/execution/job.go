@@ -1,0 +1,226 @@
+package execution
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
+
+	"github.com/hearth-build/hearth/cas"
+	"github.com/hearth-build/hearth/cas/tree"
+	"github.com/hearth-build/hearth/runners"
+)
+
+// job is an action whose every message was read and found valid.
+type job struct {
+	platform runners.Platform
+	command  runners.Command
+	inputs   *tree.Graph
+	outputs  tree.Outputs
+	// release ends the lease on the inputs' blobs.
+	release func()
+}
+
+// nobody is the user that actions run as unless they ask for root. It is not
+// the exec server's, and owns no input.
+const nobody = 65534
+
+// load reads and checks everything that the action names. All blobs that are
+// missing are reported at once.
+func (e *action) load(ctx context.Context, t *Task) (*job, error) {
+	f := t.ActionDigest.Function()
+	commandDigest, err := cas.FromProto(f.Proto(), t.Action.GetCommandDigest())
+	if err != nil {
+		return nil, invalidf("command_digest: %v", err)
+	}
+	rootDigest, err := cas.FromProto(f.Proto(), t.Action.GetInputRootDigest())
+	if err != nil {
+		return nil, invalidf("input_root_digest: %v", err)
+	}
+	command := &repb.Command{}
+	commandErr := loadMessage(ctx, t.Store(), commandDigest, maxCommandBytes, command)
+	inputs, inputsErr := t.Instance.Loader.Load(ctx, rootDigest)
+	var files []cas.Digest
+	var filesErr error
+	if inputs != nil {
+		files = inputs.Files()
+	}
+	release := lease(t.Store(), append(slices.Clone(files), commandDigest, rootDigest))
+	if inputs != nil {
+		filesErr = absent(ctx, t.Store(), files)
+	}
+	if err := joinMissing(commandErr, inputsErr, filesErr); err != nil {
+		release()
+		return nil, err
+	}
+	j, err := e.newJob(t, command)
+	if err != nil {
+		release()
+		return nil, err
+	}
+	j.inputs, j.release = inputs, release
+	return j, nil
+}
+
+// lease protects what the action needs, where the store can.
+func lease(s cas.Store, ds []cas.Digest) (release func()) {
+	if l, ok := s.(cas.Leaser); ok {
+		return l.Lease(ds)
+	}
+	return func() {}
+}
+
+func absent(ctx context.Context, s cas.Store, ds []cas.Digest) error {
+	lacking, err := s.FindMissing(ctx, ds)
+	if err != nil {
+		return fmt.Errorf("look for the action's inputs: %w", err)
+	}
+	if len(lacking) > 0 {
+		return &cas.MissingError{Digests: lacking}
+	}
+	return nil
+}
+
+// joinMissing merges the missing blobs of all errors into one error; an error
+// of another kind comes first, since uploading would not help.
+func joinMissing(errs ...error) error {
+	all := &cas.MissingError{}
+	for _, err := range errs {
+		var m *cas.MissingError
+		switch {
+		case errors.As(err, &m):
+			all.Digests = append(all.Digests, m.Digests...)
+		case err != nil:
+			return err
+		}
+	}
+	if len(all.Digests) > 0 {
+		return all
+	}
+	return nil
+}
+
+func (e *action) newJob(t *Task, command *repb.Command) (*job, error) {
+	platform, err := e.platform(t, command)
+	if err != nil {
+		return nil, err
+	}
+	outputs, err := tree.ParseOutputs(command, t.ActionDigest.Function())
+	if err != nil {
+		return nil, err
+	}
+	timeout, err := e.timeout(t.Action, platform)
+	if err != nil {
+		return nil, err
+	}
+	j := &job{platform: platform, outputs: outputs}
+	j.command, err = newCommand(command)
+	j.command.Timeout, j.command.Grace = timeout, platform.Grace
+	if !platform.RunAsRoot {
+		j.command.UID, j.command.GID = nobody, nobody
+	}
+	return j, err
+}
+
+// platform is the Action's if it has properties, else the Command's, as older
+// clients send it (REAPI F36).
+func (e *action) platform(t *Task, command *repb.Command) (runners.Platform, error) {
+	sent := t.Action.GetPlatform().GetProperties()
+	if len(sent) == 0 {
+		sent = command.GetPlatform().GetProperties() //nolint:staticcheck // deprecated, and sent by the clients of today.
+	}
+	props := make([]runners.Property, 0, len(sent))
+	for _, p := range sent {
+		props = append(props, runners.Property{Name: p.GetName(), Value: p.GetValue()})
+	}
+	return runners.ParsePlatform(props, e.DefaultProperties, t.Overrides)
+}
+
+func (e *action) timeout(a *repb.Action, p runners.Platform) (time.Duration, error) {
+	timeout := a.GetTimeout().AsDuration()
+	if timeout == 0 {
+		timeout = p.Timeout
+	}
+	if timeout == 0 {
+		timeout = e.DefaultTimeout
+	}
+	if timeout > e.MaxTimeout {
+		return 0, invalidf("timeout %v is over this server's maximum of %v (--max-timeout)", timeout, e.MaxTimeout)
+	}
+	return timeout, nil
+}
+
+// newCommand checks what the command's process gets.
+func newCommand(c *repb.Command) (runners.Command, error) {
+	args := c.GetArguments()
+	if len(args) == 0 || args[0] == "" {
+		return runners.Command{}, invalidf("the command has no arguments[0] to run")
+	}
+	for i, a := range args {
+		if strings.ContainsRune(a, 0) {
+			return runners.Command{}, invalidf("arguments[%d] has a NUL byte", i)
+		}
+	}
+	env, err := environment(c.GetEnvironmentVariables())
+	if err != nil {
+		return runners.Command{}, err
+	}
+	return runners.Command{
+		Args: args,
+		Env:  env,
+		Dir:  path.Join(runners.ContainerWorkDir, rootName, c.GetWorkingDirectory()),
+	}, nil
+}
+
+func environment(vars []*repb.Command_EnvironmentVariable) ([]string, error) {
+	env := make([]string, 0, len(vars))
+	seen := make(map[string]bool, len(vars))
+	for _, v := range vars {
+		name := v.GetName()
+		switch {
+		case name == "" || strings.ContainsAny(name, "=\x00"):
+			return nil, invalidf("environment variable name %q is empty or has '=' or NUL in it", name)
+		case strings.ContainsRune(v.GetValue(), 0):
+			return nil, invalidf("the value of environment variable %s has a NUL byte", name)
+		case seen[name]:
+			return nil, invalidf("environment variable %s is set twice", name)
+		}
+		seen[name] = true
+		env = append(env, name+"="+v.GetValue())
+	}
+	return env, nil
+}
+
+// withDefaults adds to env what the image declares and env does not set.
+func withDefaults(env, image []string) []string {
+	if len(image) == 0 {
+		return env
+	}
+	set := make(map[string]bool, len(env))
+	for _, v := range env {
+		name, _, _ := strings.Cut(v, "=")
+		set[name] = true
+	}
+	for _, v := range image {
+		if name, _, _ := strings.Cut(v, "="); !set[name] {
+			env = append(env, v)
+		}
+	}
+	return env
+}
+
+// stageOptions says how the input root must look to the action's user. Hard
+// links into the store are safe only if that user cannot write to root's files.
+func (j *job) stageOptions() tree.StageOptions {
+	return tree.StageOptions{
+		UID:              int(j.command.UID),
+		GID:              int(j.command.GID),
+		AllowLinks:       j.command.UID != 0,
+		AbsoluteSymlinks: true,
+	}
+}

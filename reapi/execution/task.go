@@ -1,0 +1,122 @@
+package execution
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/hearth-build/hearth/cas"
+	"github.com/hearth-build/hearth/cas/actioncache"
+	"github.com/hearth-build/hearth/cas/tree"
+	"github.com/hearth-build/hearth/runners"
+)
+
+// Instance is what the server keeps for one REAPI instance name.
+type Instance struct {
+	Name    string
+	Store   cas.Store
+	Results actioncache.Cache
+	// Loader and Stager read and lay out input roots from Store.
+	Loader *tree.Loader
+	Stager tree.Stager
+}
+
+// Request is an Execute call, parsed.
+type Request struct {
+	Instance *Instance
+	// Tenant is who asks; runs and runners are never shared between tenants.
+	Tenant string
+	// Action names the Action message; its function holds for the whole run.
+	Action          cas.Digest
+	SkipCacheLookup bool
+	// Priority: lower is sooner.
+	Priority int32
+	// Overrides are platform properties from request headers.
+	Overrides []runners.Property
+	// Invocation names the client's build, for people.
+	Invocation string
+}
+
+// Task is one run: what the requests that share it agree on.
+type Task struct {
+	Instance        *Instance
+	Tenant          string
+	ActionDigest    cas.Digest
+	Action          *repb.Action
+	SkipCacheLookup bool
+	Overrides       []runners.Property
+	Invocation      string
+
+	// Timeline is filled by the executors as the run goes on. It belongs to
+	// the run's goroutine until the Outcome is there.
+	Timeline Timeline
+
+	ticket *ticket // its place in the queue
+}
+
+// Store returns the store of the task's instance.
+func (t *Task) Store() cas.Store { return t.Instance.Store }
+
+// Outcome is how a run ended.
+type Outcome struct {
+	// Result is nil if nothing was run. With an error it is partial.
+	Result *repb.ActionResult
+	// Cached: the result came from the action cache.
+	Cached bool
+	// Err is nil if the command ran to its end, whatever its exit code.
+	Err error
+	// Message is for the person who reads the client's output.
+	Message string
+}
+
+func failed(err error) *Outcome { return &Outcome{Err: err} }
+
+// The largest messages that are read from the store.
+const (
+	maxActionBytes  = 1 << 20
+	maxCommandBytes = 16 << 20
+)
+
+// loadAction reads the Action of a request.
+func loadAction(ctx context.Context, r *Request) (*repb.Action, error) {
+	action := &repb.Action{}
+	if err := loadMessage(ctx, r.Instance.Store, r.Action, maxActionBytes, action); err != nil {
+		return nil, fmt.Errorf("action: %w", err)
+	}
+	if t := action.GetTimeout(); t != nil {
+		if err := t.CheckValid(); err != nil || t.AsDuration() < 0 {
+			return nil, invalidf("timeout %v is not a valid duration", t)
+		}
+	}
+	return action, nil
+}
+
+// loadMessage reads a blob and parses it. A blob that is not there is reported
+// as a MissingError.
+func loadMessage(ctx context.Context, g cas.Getter, d cas.Digest, limit int64, m proto.Message) error {
+	if d.Size() > limit {
+		return invalidf("%v is larger than the %d bytes allowed", d, limit)
+	}
+	data, err := cas.ReadAll(ctx, g, d, limit)
+	if err != nil {
+		return missing(d, err)
+	}
+	if err := proto.Unmarshal(data, m); err != nil {
+		return invalidf("%v is not a valid %s message: %v", d, m.ProtoReflect().Descriptor().Name(), err)
+	}
+	return nil
+}
+
+// Timeline is when the phases of a run began and ended.
+type Timeline struct {
+	Queued                             time.Time
+	WorkerStart, WorkerCompleted       time.Time
+	FetchStart, FetchCompleted         time.Time
+	ExecutionStart, ExecutionCompleted time.Time
+	UploadStart, UploadCompleted       time.Time
+	// Virtual is the run's duration by the clock that enforced the timeout.
+	Virtual time.Duration
+}

@@ -1,0 +1,69 @@
+package reapi
+
+import (
+	"errors"
+	"time"
+
+	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
+	"google.golang.org/genproto/googleapis/bytestream"
+	"google.golang.org/grpc"
+	_ "google.golang.org/grpc/encoding/gzip" // clients may compress requests
+	"google.golang.org/grpc/health"
+	"google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/reflection"
+
+	"github.com/hearth-build/hearth/reapi/execution"
+)
+
+// Server is a gRPC server with the services of the Remote Execution API.
+type Server struct {
+	*grpc.Server
+	health *health.Server
+}
+
+// maxReceive leaves room for a full batch, and for clients that put 4 MiB into
+// one message of an upload.
+const maxReceive = 8 << 20
+
+// NewServer returns a server for the instances whose executions go to scheduler.
+func NewServer(instances Instances, scheduler *execution.Scheduler) (*Server, error) {
+	for name := range instances {
+		if err := CheckInstanceName(name); err != nil {
+			return nil, err
+		}
+	}
+	if len(instances) == 0 {
+		return nil, errors.New("a server needs at least one instance name")
+	}
+	s := &Server{
+		Server: grpc.NewServer(
+			grpc.MaxRecvMsgSize(maxReceive),
+			// Bazel's --grpc_keepalive_time may be as short as this.
+			grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
+			grpc.KeepaliveParams(keepalive.ServerParameters{Time: time.Minute, Timeout: 20 * time.Second}),
+		),
+		health: health.NewServer(),
+	}
+	repb.RegisterCapabilitiesServer(s, &capabilitiesServer{instances: instances})
+	repb.RegisterContentAddressableStorageServer(s, &casServer{instances: instances})
+	repb.RegisterActionCacheServer(s, &actionCacheServer{instances: instances})
+	repb.RegisterExecutionServer(s, &executionServer{instances: instances, scheduler: scheduler})
+	bytestream.RegisterByteStreamServer(s.Server, newByteStreamServer(instances))
+	grpc_health_v1.RegisterHealthServer(s, s.health)
+	reflection.Register(s)
+	return s, nil
+}
+
+// Drain tells health checks that no new work is taken.
+func (s *Server) Drain() { s.health.Shutdown() }
+
+// Finish ends the calls that are left, after the executions have ended: the
+// last messages still go out, and a client that does not read them is cut off.
+func (s *Server) Finish() {
+	timer := time.AfterFunc(finishTimeout, s.Stop)
+	defer timer.Stop()
+	s.GracefulStop()
+}
+
+const finishTimeout = 5 * time.Second
