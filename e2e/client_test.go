@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -46,18 +47,14 @@ func newBazel7(t *testing.T, server *hearth) *client {
 	return newClient(t, scratch, "bazel7-offline.sh", server, []string{setup(t, "in-sid.sh"), sidRoot(t), "bazel"}, env)
 }
 
-// newClient writes what Bazel reads into scratch: the workspace, and as its
-// .bazelrc the lines that the server told its user to add.
+// newClient writes what Bazel reads into scratch.
 func newClient(t *testing.T, scratch, offline string, server *hearth, command, env []string) *client {
 	t.Helper()
 	c := &client{workspace: filepath.Join(scratch, "workspace"), env: env}
 	if err := os.CopyFS(c.workspace, os.DirFS("workspace")); err != nil {
 		t.Fatalf("copy the workspace: %v", err)
 	}
-	plain := "common --color=no --curses=no --noshow_progress\n"
-	if err := os.WriteFile(filepath.Join(c.workspace, ".bazelrc"), []byte(plain+server.bazelrc), 0o644); err != nil {
-		t.Fatal(err)
-	}
+	c.use(t, server)
 	without := filepath.Join(scratch, "offline")
 	if out, err := exec.Command(setup(t, offline), without).CombinedOutput(); err != nil {
 		t.Fatalf("%s: %v\n%s", offline, err, out)
@@ -76,6 +73,16 @@ func newClient(t *testing.T, scratch, offline string, server *hearth, command, e
 	return c
 }
 
+// use makes the client build on server, by the lines that it told its user to
+// add to the .bazelrc.
+func (c *client) use(t *testing.T, server *hearth) {
+	t.Helper()
+	plain := "common --color=no --curses=no --noshow_progress\n"
+	if err := os.WriteFile(filepath.Join(c.workspace, ".bazelrc"), []byte(plain+server.bazelrc), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // result is what a user sees of one run of Bazel.
 type result struct {
 	exit    int
@@ -86,8 +93,17 @@ type result struct {
 // run runs one Bazel command.
 func (c *client) run(t *testing.T, args ...string) result {
 	t.Helper()
-	// Not the test's context: that of a clean-up is over.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), bazelTimeout)
+	// Not the test's own context: that of a clean-up is over.
+	r, err := c.exec(context.WithoutCancel(t.Context()), args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// exec runs one Bazel command. It fails only if there is no result.
+func (c *client) exec(ctx context.Context, args ...string) (result, error) {
+	ctx, cancel := context.WithTimeout(ctx, bazelTimeout)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, c.command[0], append(c.command[1:len(c.command):len(c.command)], args...)...)
 	cmd.Dir, cmd.Env = c.workspace, c.env
@@ -98,15 +114,14 @@ func (c *client) run(t *testing.T, args ...string) result {
 	err := cmd.Run()
 	r := result{output: output.String(), elapsed: time.Since(start)}
 	var exit *exec.ExitError
-	switch {
-	case ctx.Err() != nil:
-		t.Fatalf("bazel %s takes more than %v:\n%s", strings.Join(args, " "), bazelTimeout, r.output)
-	case errors.As(err, &exit):
+	if ctx.Err() == nil && errors.As(err, &exit) {
 		r.exit = exit.ExitCode()
-	case err != nil:
-		t.Fatalf("bazel %s: %v\n%s", strings.Join(args, " "), err, r.output)
+		return r, nil
 	}
-	return r
+	if err != nil {
+		return r, fmt.Errorf("bazel %s (%v): %w\n%s", strings.Join(args, " "), r.elapsed, err, r.output)
+	}
+	return r, nil
 }
 
 // want runs one Bazel command, which must end with exit and print every one of texts.

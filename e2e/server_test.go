@@ -19,6 +19,7 @@ type hearth struct {
 	bazelrc string // the lines it told its user to add
 	cmd     *exec.Cmd
 	done    chan struct{} // closed when the process is over
+	killed  bool          // by this test, so that it could not clean up
 	log     string        // where its standard error goes
 }
 
@@ -27,9 +28,16 @@ const (
 	stopTimeout  = 2 * time.Minute
 )
 
-// startHearth builds hearth and serves with its image "host" showing hostRoot.
-// When the test ends, hearth is stopped and must have left nothing behind.
-func startHearth(t *testing.T, hostRoot string, flags ...string) *hearth {
+// startHearth builds hearth and serves with its image "host" showing hostRoot,
+// on a new data directory. When the test ends, hearth is stopped and must have
+// left nothing behind.
+func startHearth(t *testing.T, hostRoot string) *hearth {
+	t.Helper()
+	return startHearthOn(t, hostRoot, filepath.Join(shortTempDir(t), "data"))
+}
+
+// startHearthOn is startHearth on a data directory that may be there.
+func startHearthOn(t *testing.T, hostRoot, dataDir string) *hearth {
 	t.Helper()
 	if out, err := exec.Command("make", "-C", "..", "--no-print-directory", "build").CombinedOutput(); err != nil {
 		t.Fatalf("make build: %v\n%s", err, out)
@@ -38,15 +46,14 @@ func startHearth(t *testing.T, hostRoot string, flags ...string) *hearth {
 	if err != nil {
 		t.Fatal(err)
 	}
-	scratch := shortTempDir(t)
-	h := &hearth{dataDir: filepath.Join(scratch, "data"), log: filepath.Join(scratch, "log")}
+	h := &hearth{dataDir: dataDir, log: filepath.Join(t.TempDir(), "log")}
 	log, err := os.Create(h.log)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer log.Close()
-	flags = append([]string{"serve", "--listen=127.0.0.1:0", "--console=127.0.0.1:0", "--data-dir=" + h.dataDir, "--host-root=" + hostRoot}, flags...)
-	h.cmd = exec.Command(program, flags...)
+	h.cmd = exec.Command(program, "serve", "--listen=127.0.0.1:0", "--console=127.0.0.1:0",
+		"--data-dir="+dataDir, "--host-root="+hostRoot)
 	h.cmd.Stderr = log
 	stdout, in, err := os.Pipe()
 	if err != nil {
@@ -96,6 +103,9 @@ func (h *hearth) readAnnouncement(t *testing.T, stdout *os.File) {
 // stop asks hearth to end, waits for it, and checks that nothing is left.
 func (h *hearth) stop(t *testing.T) {
 	t.Helper()
+	if h.killed {
+		return
+	}
 	h.signal(t, syscall.SIGTERM)
 	select {
 	case <-h.done:
@@ -111,6 +121,14 @@ func (h *hearth) stop(t *testing.T) {
 	if t.Failed() {
 		t.Logf("hearth logged:\n%s", h.logged())
 	}
+}
+
+// kill ends hearth without a chance to clean up.
+func (h *hearth) kill(t *testing.T) {
+	t.Helper()
+	h.killed = true
+	h.signal(t, syscall.SIGKILL)
+	<-h.done
 }
 
 // signal sends a signal to a hearth that may be over.
