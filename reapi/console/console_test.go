@@ -1,0 +1,73 @@
+package console_test
+
+import (
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hearth-build/hearth/reapi/console"
+	"github.com/hearth-build/hearth/reapi/execution"
+)
+
+type fixed console.Status
+
+func (f fixed) Status() console.Status { return console.Status(f) }
+
+func serve(t *testing.T, s console.Status) *httptest.Server {
+	t.Helper()
+	handler, err := console.Handler(fixed(s))
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewServer(handler)
+	t.Cleanup(server.Close)
+	return server
+}
+
+func get(t *testing.T, url string) (int, string) {
+	t.Helper()
+	resp, err := http.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, string(body)
+}
+
+// REAPI I14: what clients sent is escaped.
+func TestPages(t *testing.T) {
+	status := console.Status{
+		Version: "1", Endpoint: "grpc://here", Load: execution.Load{Running: 3},
+		Runners: []console.Runner{{ID: "hearth-1", State: "idle", Key: "<script>alert(1)</script>", Runs: 12, Age: time.Minute}},
+	}
+	server := serve(t, status)
+	code, page := get(t, server.URL+"/")
+	if code != http.StatusOK || !strings.Contains(page, "hearth-1") || strings.Contains(page, "<script>") {
+		t.Errorf("%d: %s", code, page)
+	}
+	code, text := get(t, server.URL+"/status.json")
+	var got console.Status
+	if err := json.Unmarshal([]byte(text), &got); err != nil || code != http.StatusOK || got.Runners[0] != status.Runners[0] || got.Load.Running != 3 {
+		t.Errorf("%d: %s (%v)", code, text, err)
+	}
+	if code, text = get(t, server.URL+"/healthz"); code != http.StatusOK || text != "ok\n" {
+		t.Errorf("%d: %s", code, text)
+	}
+	if code, _ = get(t, server.URL+"/nothing"); code != http.StatusNotFound {
+		t.Errorf("an unknown page answers %d", code)
+	}
+}
+
+func TestEmptyPageExplains(t *testing.T) {
+	if _, page := get(t, serve(t, console.Status{}).URL); !strings.Contains(page, "recycle-runner") {
+		t.Errorf("the page is %s", page)
+	}
+}
