@@ -32,7 +32,8 @@ func (f *fixture) execute(req *repb.ExecuteRequest) ([]*longrunningpb.Operation,
 
 func collect(stream interface {
 	Recv() (*longrunningpb.Operation, error)
-}) (ops []*longrunningpb.Operation, _ error) {
+},
+) (ops []*longrunningpb.Operation, _ error) {
 	for {
 		op, err := stream.Recv()
 		if errors.Is(err, io.EOF) {
