@@ -177,3 +177,30 @@ func TestSnapshot(t *testing.T) {
 		busy.Release()
 	})
 }
+
+// TestGrantToOneWhoGivesUp: the runner, or the room for one, comes at the very
+// moment at which nobody waits for it any more.
+func TestGrantToOneWhoGivesUp(t *testing.T) {
+	for name, other := range map[string]string{"of a runner": "k=same", "of room": "k=other"} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, runners.Options{MaxRunners: 1}, func(r *rig) {
+				for range 30 { // whether the waiter is quicker is up to chance
+					busy := r.acquire(r.recycled("k=same"))
+					ctx, cancel := context.WithCancel(r.Context())
+					got := r.queue(ctx, r.recycled(other))
+					cancel()
+					busy.Release()
+					if lease := <-got; lease != nil {
+						lease.Release()
+					}
+				}
+				synctest.Wait()
+				for _, info := range r.pool.Snapshot() {
+					if info.State != runners.Idle {
+						t.Errorf("nobody uses %s, which is %v", info.ID, info.State)
+					}
+				}
+			})
+		})
+	}
+}
