@@ -1,8 +1,8 @@
 package cas
 
 import (
-	"crypto/md5"  //nolint:gosec // MD5 is a digest function of the API, not a defence.
-	"crypto/sha1" //nolint:gosec // likewise.
+	"crypto/md5"
+	"crypto/sha1"
 	"crypto/sha256"
 	"crypto/sha512"
 	"encoding/hex"
@@ -103,9 +103,9 @@ func (f Function) New(size int64) hash.Hash {
 	case SHA256:
 		return sha256.New()
 	case SHA1:
-		return sha1.New() //nolint:gosec // see above.
+		return sha1.New()
 	case MD5:
-		return md5.New() //nolint:gosec // see above.
+		return md5.New()
 	case SHA384:
 		return sha512.New384()
 	case SHA512:

@@ -33,7 +33,9 @@ func (c *complete) Get(ctx context.Context, key cas.Digest) (*repb.ActionResult,
 	}
 	err = c.check(ctx, r, key.Function())
 	if errors.Is(err, errIncomplete) || errors.Is(err, cas.ErrNotFound) {
-		return nil, fmt.Errorf("%w: no complete result of action %v: %v", cas.ErrNotFound, key, err) //nolint:errorlint // what lacks is the result, and no blob that the caller asked for.
+		// Told, not wrapped: what the caller asked for is the result, and he must
+		// not take the blobs that it lacks for something to upload.
+		return nil, fmt.Errorf("%w: no complete result of action %v: %v", cas.ErrNotFound, key, err)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("check the result of action %v: %w", key, err)

@@ -266,7 +266,7 @@ func (d *Disk) place(from, path string, size int64) error {
 	to := filepath.Join(d.dir, path)
 	if _, ok := d.records.get(path); ok {
 		// A rename over a file makes ext4 write the new one out at once, which
-		// takes a millisecond and buys a cache nothing.
+		// doubles the cost of all this and buys a cache nothing.
 		if err := d.unlink(path); err != nil {
 			return err
 		}

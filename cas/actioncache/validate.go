@@ -3,6 +3,7 @@ package actioncache
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
@@ -10,7 +11,8 @@ import (
 	"github.com/hearth-build/hearth/cas"
 )
 
-// ErrInvalidResult: a result from outside breaks the rules of the API.
+// ErrInvalidResult is what a result from outside is that breaks the rules of the
+// API.
 var ErrInvalidResult = errors.New("invalid action result")
 
 // Validate checks a result that a client wants stored: its digests are well
@@ -37,10 +39,8 @@ func Validate(r *repb.ActionResult, f cas.Function) error {
 	}
 	v.unique(v.paths)
 	v.paths = v.paths[:files]
-	for _, list := range [][]*repb.OutputSymlink{r.GetOutputFileSymlinks(), r.GetOutputDirectorySymlinks()} { //nolint:staticcheck // deprecated, and sent all the same.
-		for _, link := range list {
-			v.symlink(link)
-		}
+	for _, link := range olderSymlinks(r) {
+		v.symlink(link)
 	}
 	v.unique(v.paths)
 	for name, p := range map[string]*repb.Digest{"stdout": r.GetStdoutDigest(), "stderr": r.GetStderrDigest()} {
@@ -49,6 +49,12 @@ func Validate(r *repb.ActionResult, f cas.Function) error {
 		}
 	}
 	return v.err
+}
+
+// olderSymlinks returns what clients of API 2.0 know symlinks from.
+func olderSymlinks(r *repb.ActionResult) []*repb.OutputSymlink {
+	//lint:ignore SA1019 deprecated in the API, and sent all the same.
+	return slices.Concat(r.GetOutputFileSymlinks(), r.GetOutputDirectorySymlinks())
 }
 
 // validator keeps the first thing that is wrong.

@@ -27,6 +27,7 @@ func TestValidate(t *testing.T) {
 		}
 		return r
 	}
+	//lint:file-ignore SA1019 deprecated in the API, and sent all the same.
 	links := func(path, target string) []*repb.OutputSymlink {
 		return []*repb.OutputSymlink{{Path: path, Target: target}}
 	}

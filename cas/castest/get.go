@@ -12,11 +12,13 @@ import (
 )
 
 // sizes are those at which stores change how they handle a blob.
-var sizes = [...]int{0, 1, 4095, 4096, 4097, 32<<10 - 1, 32 << 10, 32<<10 + 1, 64<<10 - 1, 64 << 10, 64<<10 + 1, 5 << 20}
+func sizes() []int {
+	return []int{0, 1, 4095, 4096, 4097, 32<<10 - 1, 32 << 10, 32<<10 + 1, 64<<10 - 1, 64 << 10, 64<<10 + 1, 5 << 20}
+}
 
 func testRoundTrip(t *testing.T, s cas.Store) {
 	for _, f := range cas.Functions() {
-		for _, size := range sizes {
+		for _, size := range sizes() {
 			t.Run(fmt.Sprintf("%v/%d", f, size), func(t *testing.T) {
 				data := random(uint64(f), size)
 				d := f.Sum(data)
@@ -34,7 +36,7 @@ func testRoundTrip(t *testing.T, s cas.Store) {
 
 // REAPI D30.
 func testOffsets(t *testing.T, s cas.Store) {
-	for _, size := range sizes {
+	for _, size := range sizes() {
 		data := random(1, size)
 		d := put(t, s, cas.SHA256, data)
 		n := d.Size()

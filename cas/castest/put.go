@@ -15,11 +15,11 @@ import (
 )
 
 // putSizes are a blob that stores handle at once and one they handle in pieces.
-var putSizes = [...]int{1000, 3 << 20}
+func putSizes() []int { return []int{1000, 3 << 20} }
 
 // REAPI 0.1, 0.2.
 func testMismatch(t *testing.T, s cas.Store) {
-	for _, size := range putSizes {
+	for _, size := range putSizes() {
 		data := random(10, size)
 		flipped := bytes.Clone(data)
 		flipped[size-1] ^= 0x80
@@ -42,7 +42,7 @@ func testMismatch(t *testing.T, s cas.Store) {
 // REAPI 0.2, D20.
 func testReaderFails(t *testing.T, s cas.Store) {
 	broken := errors.New("the client went away")
-	for _, size := range putSizes {
+	for _, size := range putSizes() {
 		data := random(11, size)
 		for _, n := range []int{0, size / 2, size} {
 			d := cas.SHA256.Sum(data)
@@ -75,7 +75,7 @@ func testCancelled(t *testing.T, s cas.Store) {
 }
 
 func testCancelledHalfWay(t *testing.T, s cas.Store) {
-	for _, size := range putSizes {
+	for _, size := range putSizes() {
 		ctx, cancel := context.WithCancel(t.Context())
 		data := random(12, size)
 		d := cas.SHA256.Sum(data)
@@ -101,7 +101,7 @@ func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
 // REAPI C14.
 func testPutAgain(t *testing.T, s cas.Store) {
-	for _, size := range putSizes {
+	for _, size := range putSizes() {
 		data := random(13, size)
 		for range 3 {
 			mustHold(t, s, put(t, s, cas.SHA256, data), data)
@@ -111,7 +111,7 @@ func testPutAgain(t *testing.T, s cas.Store) {
 
 // REAPI C42, D22.
 func testConcurrentPut(t *testing.T, s cas.Store) {
-	for _, size := range putSizes {
+	for _, size := range putSizes() {
 		data := random(14, size)
 		d := cas.SHA256.Sum(data)
 		var g errgroup.Group
@@ -141,7 +141,7 @@ func testConcurrentPut(t *testing.T, s cas.Store) {
 // bring the right bytes.
 func testFailingWriterFailsAlone(t *testing.T, s cas.Store) {
 	broken := errors.New("the client went away")
-	for _, size := range putSizes {
+	for _, size := range putSizes() {
 		data := random(15, size)
 		d := cas.SHA256.Sum(data)
 		begun, others := make(chan struct{}), make(chan struct{})

@@ -57,14 +57,15 @@ func (x *index) startLocked(k key, f *flight) *flight {
 	return f
 }
 
-// takeOver gives the right of a stalled upload to the caller.
-func (x *index) takeOver(k key, stalled *flight) (f *flight, ok bool) {
+// takeOver gives the right of a stalled upload to the caller. It returns nil if
+// the upload has ended, or somebody else was quicker.
+func (x *index) takeOver(k key, stalled *flight) *flight {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if x.flights[k] != stalled || x.blobs[k] != nil {
-		return nil, false
+		return nil
 	}
-	return x.startLocked(k, &flight{upload: true}), true
+	return x.startLocked(k, &flight{upload: true})
 }
 
 // holds reports whether a flight was not taken over.

@@ -113,7 +113,7 @@ func (t *file) cloneOf(ctx context.Context, b blobFile) error {
 	if err != nil {
 		return err
 	}
-	defer from.Close() //nolint:errcheck // nothing was written
+	defer from.Close() // nothing was written
 	if unix.IoctlFileClone(t.fd, int(from.f.Fd())) != nil {
 		stop := func() error { return context.Cause(ctx) }
 		_, err := io.CopyBuffer(t, untilStopped{from, stop}, make([]byte, copyBuffer))

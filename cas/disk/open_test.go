@@ -229,17 +229,17 @@ type sequence struct {
 }
 
 func (s *sequence) Read(p []byte) (int, error) {
-	for len(s.pieces) > 0 {
-		piece := s.pieces[0]
-		if len(piece) == 0 {
-			s.pieces = s.pieces[1:]
-			return s.pause(p)
-		}
-		n := copy(p, piece)
-		if s.pieces[0] = piece[n:]; n == len(piece) {
-			s.pieces = s.pieces[1:]
-		}
-		return n, nil
+	if len(s.pieces) == 0 {
+		return 0, io.EOF
 	}
-	return 0, io.EOF
+	piece := s.pieces[0]
+	if len(piece) == 0 {
+		s.pieces = s.pieces[1:]
+		return s.pause(p)
+	}
+	n := copy(p, piece)
+	if s.pieces[0] = piece[n:]; n == len(piece) {
+		s.pieces = s.pieces[1:]
+	}
+	return n, nil
 }

@@ -51,24 +51,24 @@ func (s *Store) put(ctx context.Context, c *cas.Content) error {
 func (d *Disk) claim(ctx context.Context, k key) (*flight, error) {
 	for {
 		p, f, own := d.index.claim(k)
+		var err error
+		var stalled bool
 		switch {
 		case p == present:
 			return nil, nil
 		case own:
 			return f, nil
 		case p == unchecked:
-			if _, err := d.verify(ctx, k); err != nil {
-				return nil, err
-			}
+			_, err = d.verify(ctx, k)
 		default:
-			stalled, err := f.wait(ctx)
-			if err != nil {
-				return nil, err
-			}
-			if stalled {
-				if f, ok := d.index.takeOver(k, f); ok {
-					return f, nil
-				}
+			stalled, err = f.wait(ctx)
+		}
+		if err != nil {
+			return nil, err
+		}
+		if stalled {
+			if f := d.index.takeOver(k, f); f != nil {
+				return f, nil
 			}
 		}
 	}

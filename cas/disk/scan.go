@@ -121,7 +121,7 @@ func (s *scan) readDir(path string, ns namespaceID, f cas.Function) error {
 	if err != nil {
 		return err
 	}
-	defer dir.Close() //nolint:errcheck // nothing was written
+	defer dir.Close() // nothing was written
 	names, err := dir.Readdirnames(-1)
 	if err != nil {
 		return err

@@ -38,7 +38,7 @@ func readState(l layout) (state, error) {
 		return state{}, err
 	}
 	if err := json.Unmarshal(data, &s); err != nil {
-		return state{}, nil //nolint:nilerr // a torn state is an unclean stop, which the zero state says.
+		return state{}, nil // a torn state is an unclean stop, which the zero state says
 	}
 	return s, nil
 }
