@@ -74,7 +74,7 @@ func (p *Pool) tryRemove(r *runner, instanceGone *bool) (err error, last bool) {
 		}
 		*instanceGone = true
 	}
-	return removeTree(r.dir), last
+	return RemoveTree(r.dir), last
 }
 
 // awaitFreeze keeps a removal and a Freeze under way from meeting.

@@ -51,7 +51,7 @@ func (p *Pool) launch(ctx context.Context, r *runner, platform Platform, image I
 	if err == nil {
 		return instance, nil
 	}
-	if rmErr := removeTree(r.dir); rmErr != nil {
+	if rmErr := RemoveTree(r.dir); rmErr != nil {
 		err = fmt.Errorf("%w (and %s is left behind: %w)", err, r.dir, rmErr)
 	}
 	return nil, err

@@ -10,9 +10,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// removeTree removes dir and all in it: of any depth, and never anything
-// behind a link or a mount, where other people's files are.
-func removeTree(dir string) error {
+// RemoveTree removes dir and all in it: of any depth, and never anything
+// behind a link or a mount, where other people's files are. It is there for
+// backends, too.
+func RemoveTree(dir string) error {
 	top, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil

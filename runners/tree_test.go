@@ -25,14 +25,14 @@ func TestRemoveTree(t *testing.T) {
 	must(t, os.Chmod(filepath.Join(dir, "locked"), 0))
 	must(t, unix.Mkfifo(filepath.Join(dir, "fifo"), 0o600))
 	deepTree(t, dir, 600)
-	must(t, removeTree(dir))
+	must(t, RemoveTree(dir))
 	if _, err := os.Lstat(dir); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("it is still there: %v", err)
 	}
 	if _, err := os.Lstat(filepath.Join(outside, "file")); err != nil {
 		t.Errorf("what a link leads to is gone: %v", err)
 	}
-	must(t, removeTree(dir))
+	must(t, RemoveTree(dir))
 }
 
 // deepTree makes directories that are deeper than one descent.
@@ -63,7 +63,7 @@ func TestRemoveTreeEntersNoMount(t *testing.T) {
 	must(t, os.MkdirAll(mount, 0o755))
 	must(t, os.WriteFile(filepath.Join(other, "file"), nil, 0o644))
 	must(t, unix.Mount(other, mount, "", unix.MS_BIND, ""))
-	err := removeTree(dir)
+	err := RemoveTree(dir)
 	if err == nil || !strings.Contains(err.Error(), "mount") {
 		t.Errorf("removed: %v", err)
 	}
@@ -71,7 +71,7 @@ func TestRemoveTreeEntersNoMount(t *testing.T) {
 		t.Errorf("what was mounted is gone: %v", err)
 	}
 	must(t, unix.Unmount(mount, 0))
-	must(t, removeTree(dir))
+	must(t, RemoveTree(dir))
 }
 
 func must(t *testing.T, err error) {
