@@ -137,10 +137,8 @@ func (a *attempt) runError(ctx context.Context, err error) error {
 		return invalidf("%s (container image %s)", start.Message, a.job.platform.Image.Name)
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
-	case errors.Is(err, ErrOutputLimit):
-		return err
 	default:
-		return fmt.Errorf("%w: %w", runners.ErrLost, err)
+		return err // of the runner, or of what takes the output
 	}
 }
 
