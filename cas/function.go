@@ -20,17 +20,19 @@ type Function uint8
 
 // The digest functions that hearth computes.
 const (
-	SHA256 = Function(repb.DigestFunction_SHA256)
-	SHA1   = Function(repb.DigestFunction_SHA1)
-	MD5    = Function(repb.DigestFunction_MD5)
-	SHA384 = Function(repb.DigestFunction_SHA384)
-	SHA512 = Function(repb.DigestFunction_SHA512)
-	BLAKE3 = Function(repb.DigestFunction_BLAKE3)
+	SHA256     = Function(repb.DigestFunction_SHA256)
+	SHA1       = Function(repb.DigestFunction_SHA1)
+	MD5        = Function(repb.DigestFunction_MD5)
+	SHA384     = Function(repb.DigestFunction_SHA384)
+	SHA512     = Function(repb.DigestFunction_SHA512)
+	SHA256TREE = Function(repb.DigestFunction_SHA256TREE)
+	BLAKE3     = Function(repb.DigestFunction_BLAKE3)
+	GITSHA1    = Function(repb.DigestFunction_GITSHA1)
 )
 
 // Functions lists the supported functions, the one to prefer first.
 func Functions() []Function {
-	return []Function{SHA256, BLAKE3, SHA1, SHA384, SHA512, MD5}
+	return []Function{SHA256, BLAKE3, SHA256TREE, SHA1, SHA384, SHA512, MD5, GITSHA1}
 }
 
 // FunctionOf returns the function a request means: the one it names or, where
@@ -80,9 +82,9 @@ func (f Function) Proto() repb.DigestFunction_Value { return repb.DigestFunction
 // of every request, so it starts no hash to find out.
 func (f Function) HexLen() int {
 	switch f {
-	case SHA256, BLAKE3:
+	case SHA256, SHA256TREE, BLAKE3:
 		return 2 * sha256.Size
-	case SHA1:
+	case SHA1, GITSHA1:
 		return 2 * sha1.Size
 	case MD5:
 		return 2 * md5.Size
@@ -98,7 +100,6 @@ func (f Function) HexLen() int {
 // New starts the hash of a blob of the given size. Only functions that put the
 // size into what they hash look at it.
 func (f Function) New(size int64) hash.Hash {
-	_ = size
 	switch f {
 	case SHA256:
 		return sha256.New()
@@ -112,6 +113,10 @@ func (f Function) New(size int64) hash.Hash {
 		return sha512.New()
 	case BLAKE3:
 		return blake3.New()
+	case SHA256TREE:
+		return &treeHash{}
+	case GITSHA1:
+		return newGitHash(size)
 	default:
 		panic(fmt.Sprintf("cas: no digest function %d", f))
 	}

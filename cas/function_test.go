@@ -15,12 +15,14 @@ import (
 // Known answers: the digests of "abc" as the standards publish them.
 func TestKnownDigests(t *testing.T) {
 	want := map[cas.Function]string{
-		cas.MD5:    "900150983cd24fb0d6963f7d28e17f72",
-		cas.SHA1:   "a9993e364706816aba3e25717850c26c9cd0d89d",
-		cas.SHA256: "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
-		cas.SHA384: "cb00753f45a35e8bb5a03d699ac65007272c32ab0eded1631a8b605a43ff5bed8086072ba1e7cc2358baeca134c825a7",
-		cas.SHA512: "ddaf35a193617abacc417349ae20413112e6fa4e89a97ea20a9eeee64b55d39a2192992a274fc1a836ba3c23a3feebbd454d4423643ce80e2a9ac94fa54ca49f",
-		cas.BLAKE3: "6437b3ac38465133ffb63b75273a8db548c558465d79db03fd359c6cd5bd9d85",
+		cas.MD5:        "900150983cd24fb0d6963f7d28e17f72",
+		cas.GITSHA1:    "f2ba8f84ab5c1bce84a7b441cb1959cfc7093b7f",
+		cas.SHA1:       "a9993e364706816aba3e25717850c26c9cd0d89d",
+		cas.SHA256:     "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
+		cas.SHA384:     "cb00753f45a35e8bb5a03d699ac65007272c32ab0eded1631a8b605a43ff5bed8086072ba1e7cc2358baeca134c825a7",
+		cas.SHA512:     "ddaf35a193617abacc417349ae20413112e6fa4e89a97ea20a9eeee64b55d39a2192992a274fc1a836ba3c23a3feebbd454d4423643ce80e2a9ac94fa54ca49f",
+		cas.SHA256TREE: "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
+		cas.BLAKE3:     "6437b3ac38465133ffb63b75273a8db548c558465d79db03fd359c6cd5bd9d85",
 	}
 	for _, f := range cas.Functions() {
 		d := f.Sum([]byte("abc"))
@@ -46,6 +48,9 @@ func TestFunctionsAreTheAPIsOnes(t *testing.T) {
 	if slices.Contains(numbers, 0) || len(slices.Compact(numbers)) != len(cas.Functions()) {
 		t.Errorf("functions %v: UNKNOWN or a duplicate is among them", numbers)
 	}
+	if len(numbers) != 8 {
+		t.Errorf("%d functions are served, want 8", len(numbers))
+	}
 	if cas.Functions()[0] != cas.SHA256 {
 		t.Error("SHA256 is the one to prefer (REAPI A5)")
 	}
@@ -60,7 +65,7 @@ func TestFunctionOf(t *testing.T) {
 		want  cas.Function
 	}{
 		{unknown, 32, cas.MD5},
-		{unknown, 40, cas.SHA1},
+		{unknown, 40, cas.SHA1},   // never GITSHA1
 		{unknown, 64, cas.SHA256}, // never BLAKE3 or SHA256TREE
 		{unknown, 96, cas.SHA384},
 		{unknown, 128, cas.SHA512},
@@ -68,6 +73,8 @@ func TestFunctionOf(t *testing.T) {
 		{unknown, 0, 0},
 		{unknown, 63, 0},
 		{repb.DigestFunction_BLAKE3, 64, cas.BLAKE3},
+		{repb.DigestFunction_SHA256TREE, 64, cas.SHA256TREE},
+		{repb.DigestFunction_GITSHA1, 40, cas.GITSHA1},
 		{repb.DigestFunction_MURMUR3, 32, 0},
 		{repb.DigestFunction_VSO, 66, 0},
 		{-1, 64, 0},
@@ -86,11 +93,12 @@ func TestEqualHashesOfTwoFunctionsDiffer(t *testing.T) {
 	h := strings.Repeat("ab", 32)
 	a, errA := cas.ParseDigest(cas.SHA256, h, 5)
 	b, errB := cas.ParseDigest(cas.BLAKE3, h, 5)
-	if err := errors.Join(errA, errB); err != nil {
+	c, errC := cas.ParseDigest(cas.SHA256TREE, h, 5)
+	if err := errors.Join(errA, errB, errC); err != nil {
 		t.Fatal(err)
 	}
-	if a == b {
-		t.Errorf("%v and %v are the same key", a, b)
+	if a == b || a == c || b == c {
+		t.Errorf("two of %v, %v and %v are the same key", a, b, c)
 	}
 }
 
