@@ -34,6 +34,7 @@ func codeOf(err error) codes.Code {
 		{cas.ErrInvalidDigest, codes.InvalidArgument},
 		{cas.ErrMismatch, codes.InvalidArgument},
 		{cas.ErrTooLarge, codes.InvalidArgument},
+		{cas.ErrOutOfRange, codes.OutOfRange},
 		{tree.ErrInvalid, codes.InvalidArgument},
 		{execution.ErrInvalid, codes.InvalidArgument},
 		{tree.ErrOutput, codes.FailedPrecondition},

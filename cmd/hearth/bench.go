@@ -1,0 +1,97 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+)
+
+// benchCmd is `hearth bench`.
+type benchCmd struct {
+	Nop benchNopCmd `cmd:"" help:"Run an action that does nothing, again and again."`
+}
+
+// measurement is what a bench found out about one way of doing a thing.
+type measurement struct {
+	Name        string        `json:"name"`
+	Concurrency int           `json:"concurrency"`
+	Count       int           `json:"count"`
+	Elapsed     time.Duration `json:"elapsed_ns"`
+	PerSecond   float64       `json:"per_second"`
+	P50         time.Duration `json:"p50_ns"`
+	P99         time.Duration `json:"p99_ns"`
+	Max         time.Duration `json:"max_ns"`
+}
+
+// load says how often and for how long a thing is done.
+type load struct {
+	concurrency int
+	duration    time.Duration
+	count       int // ends earlier than duration, if not 0
+}
+
+// measure does the thing over and over from several goroutines until the time
+// is over, ctx ends or one fails.
+func (l load) measure(ctx context.Context, name string, do func(context.Context) error) (measurement, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var (
+		mu     sync.Mutex // guards all and left
+		all    []time.Duration
+		left   = l.count
+		failed error
+		wg     sync.WaitGroup
+	)
+	begin := time.Now()
+	next := func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		left--
+		return ctx.Err() == nil && time.Since(begin) < l.duration && (l.count == 0 || left >= 0)
+	}
+	for range l.concurrency {
+		wg.Go(func() {
+			for next() {
+				start := time.Now()
+				err := do(ctx)
+				took := time.Since(start)
+				mu.Lock()
+				if err != nil && failed == nil {
+					failed = err
+					cancel(err)
+				}
+				all = append(all, took)
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	elapsed := time.Since(begin)
+	if failed == nil && ctx.Err() != nil {
+		failed = context.Cause(ctx)
+	}
+	if failed != nil {
+		return measurement{}, fmt.Errorf("%s: %w", name, failed)
+	}
+	return summarise(name, l.concurrency, all, elapsed)
+}
+
+func summarise(name string, concurrency int, all []time.Duration, elapsed time.Duration) (measurement, error) {
+	if len(all) == 0 {
+		return measurement{}, errors.New(name + ": nothing was measured in the time given")
+	}
+	slices.Sort(all)
+	return measurement{
+		Name:        name,
+		Concurrency: concurrency,
+		Count:       len(all),
+		Elapsed:     elapsed,
+		PerSecond:   float64(len(all)) / elapsed.Seconds(),
+		P50:         all[len(all)/2],
+		P99:         all[len(all)*99/100],
+		Max:         all[len(all)-1],
+	}, nil
+}

@@ -1,0 +1,115 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"time"
+
+	"github.com/docker/go-units"
+
+	"github.com/hearth-build/hearth/reapi"
+)
+
+// bytesFlag is a size such as 50GiB.
+type bytesFlag int64
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (b *bytesFlag) UnmarshalText(text []byte) error {
+	n, err := units.RAMInBytes(string(text))
+	*b = bytesFlag(n)
+	return err
+}
+
+// serveCmd is `hearth serve`.
+type serveCmd struct {
+	Listen  string `help:"Address of the Remote Execution API." default:"127.0.0.1:8980"`
+	Console string `help:"Address of the status pages." default:"127.0.0.1:8981"`
+	DataDir string `help:"Directory for everything that hearth keeps." default:"${data_dir}" type:"path"`
+
+	Instance  []string  `help:"REAPI instance names to serve; the empty name is served without this flag." placeholder:"NAME"`
+	MaxBytes  bytesFlag `help:"Most that the store holds, such as 50GiB; 0 takes four fifths of what the file system can give." default:"0"`
+	MaxQueued int       `help:"Most actions that wait." default:"100000"`
+
+	Slots           int               `help:"Actions that run at a time." default:"${cpus}"`
+	MaxRunners      int               `help:"Most containers at a time, idle ones included; 0 takes twice the slots and 4." default:"0"`
+	Pause           string            `help:"When an idle container is paused: adaptive (if it burns CPU), always, never." enum:"adaptive,always,never" default:"adaptive"`
+	PauseDelay      time.Duration     `help:"How long a container is idle before it may be paused." default:"5s"`
+	IdleTimeout     time.Duration     `help:"How long a container is idle before it is removed." default:"15m"`
+	ExecMode        string            `help:"How commands run in a container: execserver, or podman-exec, the slow way to compare with." enum:"execserver,podman-exec" default:"execserver"`
+	ExecServer      string            `help:"The hearth-execserver program; default: the one beside this program." name:"execserver" placeholder:"FILE"`
+	HostRoot        string            `help:"Directory that the container image \"host\" shows." default:"/" type:"path"`
+	PodmanSocket    string            `help:"Socket of a podman service; default: podman's own, or else a service that hearth starts." placeholder:"PATH"`
+	DefaultProperty map[string]string `help:"Platform properties of actions that do not set them." placeholder:"NAME=VALUE"`
+
+	DefaultTimeout time.Duration `help:"Timeout of actions that set none." default:"8h"`
+	MaxTimeout     time.Duration `help:"Longest timeout that an action may set." default:"24h"`
+	MaxPrinted     bytesFlag     `help:"Most that an action may write to stdout or stderr, each." default:"4GiB"`
+	OrphanGrace    time.Duration `help:"How long an action goes on whose client is gone." default:"1m"`
+	DrainTimeout   time.Duration `help:"How long actions in flight may take to finish after SIGTERM." default:"30s"`
+}
+
+// validate fills in what has no fixed default, and names every bad flag.
+func (c *serveCmd) validate() error {
+	var errs []error
+	positive := func(flag string, ok bool, value any) {
+		if !ok {
+			errs = append(errs, fmt.Errorf("--%s is %v: it must be more than 0", flag, value))
+		}
+	}
+	positive("slots", c.Slots > 0, c.Slots)
+	positive("max-queued", c.MaxQueued > 0, c.MaxQueued)
+	positive("default-timeout", c.DefaultTimeout > 0, c.DefaultTimeout)
+	positive("max-timeout", c.MaxTimeout > 0, c.MaxTimeout)
+	positive("max-printed", c.MaxPrinted > 0, c.MaxPrinted)
+	positive("idle-timeout", c.IdleTimeout > 0, c.IdleTimeout)
+	if c.DefaultTimeout > c.MaxTimeout {
+		errs = append(errs, fmt.Errorf("--default-timeout %v is over --max-timeout %v", c.DefaultTimeout, c.MaxTimeout))
+	}
+	if c.MaxBytes < 0 || c.MaxRunners < 0 || c.PauseDelay < 0 || c.OrphanGrace < 0 || c.DrainTimeout < 0 {
+		errs = append(errs, errors.New("--max-bytes, --max-runners, --pause-delay, --orphan-grace and --drain-timeout cannot be negative"))
+	}
+	if c.MaxRunners == 0 {
+		c.MaxRunners = 2*c.Slots + 4
+	}
+	if c.MaxRunners < c.Slots {
+		errs = append(errs, fmt.Errorf("--max-runners %d is less than --slots %d: each running action needs a container", c.MaxRunners, c.Slots))
+	}
+	for _, name := range c.Instance {
+		if err := reapi.CheckInstanceName(name); err != nil {
+			errs = append(errs, fmt.Errorf("--instance: %w", err))
+		}
+	}
+	var err error
+	if c.ExecServer, err = findExecServer(c.ExecServer); err != nil {
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// findExecServer finds the program that is bind-mounted into every container.
+func findExecServer(named string) (string, error) {
+	const program = "hearth-execserver"
+	if named == "" {
+		self, err := os.Executable()
+		if err != nil {
+			return "", fmt.Errorf("find hearth's own program: %w", err)
+		}
+		named = filepath.Join(filepath.Dir(self), program)
+		if _, err := os.Stat(named); err != nil {
+			if named, err = exec.LookPath(program); err != nil {
+				return "", fmt.Errorf("%s is neither beside %s nor in PATH: build it with `make build`, or name it with --execserver", program, self)
+			}
+		}
+	}
+	info, err := os.Stat(named)
+	if err != nil {
+		return "", fmt.Errorf("--execserver: %w", err)
+	}
+	if info.IsDir() || info.Mode()&0o111 == 0 {
+		return "", fmt.Errorf("--execserver %s is not a program", named)
+	}
+	return filepath.Abs(named)
+}

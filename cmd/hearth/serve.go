@@ -1,0 +1,89 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"syscall"
+	"time"
+
+	"github.com/hearth-build/hearth/reapi/console"
+)
+
+// Run serves until a signal arrives.
+func (c *serveCmd) Run(logger *slog.Logger, stop *stopping) error {
+	if err := c.validate(); err != nil {
+		return err
+	}
+	listener, err := listen("--listen", c.Listen)
+	if err != nil {
+		return err
+	}
+	defer listener.Close()
+	web, err := listen("--console", c.Console)
+	if err != nil {
+		return err
+	}
+	defer web.Close()
+	stack, err := c.newStack(stop.first, logger, listener.Addr().String())
+	if err != nil {
+		return err
+	}
+	defer stack.closeStores(logger)
+	pages, err := console.Handler(stack)
+	if err != nil {
+		return fmt.Errorf("make the console: %w", err)
+	}
+	webServer := &http.Server{Handler: pages, ReadHeaderTimeout: 10 * time.Second}
+	failed := make(chan error, 2)
+	go func() { failed <- stack.server.Serve(listener) }() // ends with stack.stop
+	go func() { failed <- webServer.Serve(web) }()         // ends with webServer.Close
+	c.announce(os.Stdout, listener.Addr(), web.Addr())
+	return errors.Join(c.wait(stop, logger, failed, stack.stop), webServer.Close())
+}
+
+// wait returns after the first signal or the first failure of a server, when
+// everything was stopped that runs actions.
+func (c *serveCmd) wait(stop *stopping, logger *slog.Logger, failed <-chan error, stopAll func(context.Context) error) error {
+	var cause error
+	select {
+	case <-stop.first.Done():
+		logger.Info("draining: actions in flight are finished; a second signal cancels them", "deadline", c.DrainTimeout)
+	case cause = <-failed:
+	}
+	ctx, cancel := context.WithTimeoutCause(stop.second, c.DrainTimeout, fmt.Errorf("drain timeout of %v is over", c.DrainTimeout))
+	defer cancel()
+	return errors.Join(cause, stopAll(ctx))
+}
+
+// announce tells a person what to do next.
+func (c *serveCmd) announce(w io.Writer, endpoint, web net.Addr) {
+	fmt.Fprintf(w, `hearth %s
+listening on grpc://%s
+console   on http://%s
+
+Add to the .bazelrc of a workspace to build on it:
+
+    build --remote_executor=grpc://%s
+    build --remote_default_exec_properties=recycle-runner=true
+    build --jobs=%d
+
+`, version(), endpoint, web, endpoint, 4*c.Slots)
+}
+
+// listen explains why an address cannot be had.
+func listen(flag, address string) (net.Listener, error) {
+	l, err := net.Listen("tcp", address)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return nil, fmt.Errorf("%s %s is in use by another program (perhaps another hearth): stop it, or choose another port; port 0 takes a free one", flag, address)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", flag, err)
+	}
+	return l, nil
+}

@@ -1,0 +1,218 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"go.opentelemetry.io/otel"
+
+	"github.com/hearth-build/hearth/cas/actioncache"
+	"github.com/hearth-build/hearth/cas/disk"
+	"github.com/hearth-build/hearth/cas/tree"
+	"github.com/hearth-build/hearth/reapi"
+	"github.com/hearth-build/hearth/reapi/console"
+	"github.com/hearth-build/hearth/reapi/execution"
+	"github.com/hearth-build/hearth/runners"
+	"github.com/hearth-build/hearth/runners/podman"
+)
+
+// stack is everything that serves, in the order in which it is built; stop
+// goes through it backwards.
+type stack struct {
+	started   time.Time
+	endpoint  string
+	blobs     *disk.Disk
+	stagers   []*tree.Copier
+	backend   *lateBackend
+	pool      *runners.Pool
+	scheduler *execution.Scheduler
+	server    *reapi.Server
+}
+
+func (c *serveCmd) newStack(ctx context.Context, logger *slog.Logger, endpoint string) (*stack, error) {
+	s := &stack{started: time.Now(), endpoint: endpoint}
+	err := c.build(ctx, logger, s)
+	if err != nil {
+		s.closeStores(logger)
+		return nil, err
+	}
+	return s, nil
+}
+
+func (c *serveCmd) build(ctx context.Context, logger *slog.Logger, s *stack) error {
+	dirs, err := makeDirs(c.DataDir, "runners", "spool")
+	if err != nil {
+		return err
+	}
+	s.blobs, err = disk.Open(ctx, disk.Options{Dir: filepath.Join(c.DataDir, "store"), MaxBytes: int64(c.MaxBytes), Logger: logger})
+	if err != nil {
+		return fmt.Errorf("open the store: %w", err)
+	}
+	if err := errors.Join(emptyDir(dirs["spool"]), tree.SweepTrash(filepath.Join(c.DataDir, "trash"))); err != nil {
+		return fmt.Errorf("remove what an earlier hearth left: %w", err)
+	}
+	results, err := actioncache.OpenDisk(ctx, actioncache.DiskOptions{Dir: filepath.Join(c.DataDir, "results")})
+	if err != nil {
+		return fmt.Errorf("open the action cache: %w", err)
+	}
+	instances := c.openInstances(s, results, logger)
+	s.backend = newLateBackend(podman.Options{
+		DataDir: c.DataDir, Socket: c.PodmanSocket, HostRoot: c.HostRoot,
+		ExecServer: c.ExecServer, ExecMode: podman.ExecMode(c.ExecMode), Logger: logger,
+	}, logger)
+	if _, err := s.backend.open(ctx); err != nil {
+		logger.Warn("actions cannot run until this is mended; the cache works", "error", err)
+	}
+	s.pool, err = runners.NewPool(s.backend, runners.Options{
+		Dir: dirs["runners"], MaxRunners: c.MaxRunners, Pause: runners.PausePolicy(c.Pause),
+		PauseDelay: pauseDelay(c.PauseDelay), IdleTimeout: c.IdleTimeout, Logger: logger,
+	})
+	if err != nil {
+		return err
+	}
+	slots, err := execution.NewSlots(c.Slots, c.MaxQueued)
+	if err != nil {
+		return err
+	}
+	s.scheduler, err = execution.NewScheduler(c.executor(s.pool, slots, dirs["spool"]), slots,
+		execution.SchedulerOptions{OrphanGrace: c.OrphanGrace})
+	if err != nil {
+		return err
+	}
+	s.server, err = reapi.NewServer(instances, s.scheduler)
+	return err
+}
+
+// directoryCacheBytes is the memory for Directory messages that the next action
+// will want again, for each instance name.
+const directoryCacheBytes = 64 << 20
+
+// openInstances makes the parts of the stores that each instance name has.
+func (c *serveCmd) openInstances(s *stack, results *actioncache.Disk, logger *slog.Logger) reapi.Instances {
+	names := c.Instance
+	if len(names) == 0 {
+		names = []string{""}
+	}
+	instances := reapi.Instances{}
+	for _, name := range names {
+		store := s.blobs.Namespace(name)
+		stager := tree.NewCopier(store, tree.CopierOptions{TrashDir: filepath.Join(c.DataDir, "trash"), Log: logger})
+		s.stagers = append(s.stagers, stager)
+		instances[name] = &execution.Instance{
+			Name:    name,
+			Store:   store,
+			Results: actioncache.Complete(results.Namespace(name), store),
+			Loader:  tree.NewLoader(store, tree.LoaderOptions{CacheBytes: directoryCacheBytes}),
+			Stager:  stager,
+		}
+	}
+	return instances
+}
+
+// executor stacks the decorators: what is outermost sees a run first.
+func (c *serveCmd) executor(pool *runners.Pool, slots *execution.Slots, spool string) execution.Executor {
+	run := execution.NewAction(execution.ActionOptions{
+		Pool:              pool,
+		DefaultProperties: properties(c.DefaultProperty),
+		DefaultTimeout:    c.DefaultTimeout,
+		MaxTimeout:        c.MaxTimeout,
+		SpoolDir:          spool,
+		MaxPrinted:        int64(c.MaxPrinted),
+	})
+	const attempts = 3
+	host, err := os.Hostname()
+	if err != nil || host == "" {
+		host = "hearth"
+	}
+	run = execution.WithRetries(run, attempts)
+	run = execution.WithTiming(run, host)
+	run = execution.WithAdmission(run, slots)
+	run = execution.WithCaching(run)
+	return execution.WithTracing(run, otel.Tracer("hearth"))
+}
+
+// stop ends the parts that run, those that others need last.
+func (s *stack) stop(ctx context.Context) error {
+	s.server.Drain()
+	errs := []error{s.scheduler.Close(ctx)}
+	s.server.Finish()
+	// From here on nothing waits for actions any more, only for clean-up.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanUpTimeout)
+	defer cancel()
+	return errors.Join(append(errs, s.pool.Close(ctx), s.backend.Close(ctx))...)
+}
+
+// cleanUpTimeout bounds the removal of all containers.
+const cleanUpTimeout = time.Minute
+
+// closeStores ends what holds files; it may be called with only some of them open.
+func (s *stack) closeStores(logger *slog.Logger) {
+	var errs []error
+	for _, st := range s.stagers {
+		errs = append(errs, st.Close())
+	}
+	if s.blobs != nil {
+		errs = append(errs, s.blobs.Close())
+	}
+	if err := errors.Join(errs...); err != nil {
+		logger.Error("closing the stores", "error", err)
+	}
+}
+
+// Status implements console.Source.
+func (s *stack) Status() console.Status {
+	st := console.Status{Version: version(), Started: s.started, Endpoint: "grpc://" + s.endpoint, Load: s.scheduler.Load()}
+	for _, r := range s.pool.Snapshot() {
+		st.Runners = append(st.Runners, console.Runner{ID: r.ID, State: r.State.String(), Key: r.Key, Runs: r.Runs, Age: r.Age.Round(time.Second)})
+	}
+	return st
+}
+
+func properties(m map[string]string) []runners.Property {
+	var props []runners.Property
+	for _, name := range slices.Sorted(maps.Keys(m)) {
+		props = append(props, runners.Property{Name: name, Value: m[name]})
+	}
+	return props
+}
+
+// makeDirs makes directories of the data directory, for hearth alone.
+func makeDirs(dataDir string, names ...string) (map[string]string, error) {
+	dirs := map[string]string{}
+	for _, name := range names {
+		dirs[name] = filepath.Join(dataDir, name)
+		if err := os.MkdirAll(dirs[name], 0o700); err != nil {
+			return nil, fmt.Errorf("the data directory cannot be used (choose another with --data-dir): %w", err)
+		}
+	}
+	return dirs, nil
+}
+
+// emptyDir removes the files that a crashed hearth left in dir.
+func emptyDir(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if err := os.Remove(filepath.Join(dir, e.Name())); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// pauseDelay makes 0 what it says, which the pool would take for its default.
+func pauseDelay(d time.Duration) time.Duration {
+	if d == 0 {
+		return runners.PauseAtOnce
+	}
+	return d
+}

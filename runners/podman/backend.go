@@ -1,0 +1,203 @@
+package podman
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+
+	spec "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/hearth-build/hearth/runners"
+)
+
+// Names in the data directory.
+const (
+	ownDir     = "podman"  // of the Backend itself
+	runnersDir = "runners" // of the runners, made by their Pool
+)
+
+// Backend makes podman containers.
+type Backend struct {
+	opts       Options
+	log        *slog.Logger
+	service    service
+	host       hostImage
+	cgroups    cgroups
+	limits     []spec.POSIXRlimit
+	execServer string // a copy of the program
+	pulls      *pulls
+	lock       *os.File
+
+	closing sync.Once
+	closed  error // what Close returned
+
+	mu   sync.Mutex // guards live
+	live map[string]bool
+}
+
+var _ runners.Backend = (*Backend)(nil)
+
+// Open connects to a podman service, or starts one. An error that is not about
+// the options is a runners.ErrBackend that says what to do. The caller closes
+// the Backend, and sweeps before it starts runners.
+func Open(ctx context.Context, opts Options) (*Backend, error) {
+	if err := opts.Validate(); err != nil {
+		return nil, err
+	}
+	opts = opts.withDefaults()
+	if os.Geteuid() != 0 {
+		return nil, fmt.Errorf("%w: hearth does not run as root; run it with sudo: it gives the files of an action to "+
+			"the action's own user and mounts them into containers, and rootless podman can do neither", runners.ErrBackend)
+	}
+	b := &Backend{opts: opts, log: opts.Logger, pulls: newPulls(), live: map[string]bool{}}
+	if err := b.open(ctx); err != nil {
+		err = errors.Join(err, b.Close(context.WithoutCancel(ctx)))
+		if errors.Is(err, runners.ErrBackend) {
+			return nil, err
+		}
+		return nil, fmt.Errorf("%w: %w", runners.ErrBackend, err)
+	}
+	return b, nil
+}
+
+func (b *Backend) open(ctx context.Context) error {
+	for _, name := range []string{ownDir, runnersDir} {
+		if err := os.MkdirAll(filepath.Join(b.opts.DataDir, name), 0o700); err != nil {
+			return fmt.Errorf("make the directories of runners: %w", err)
+		}
+	}
+	// Names in /proc, where mounts and processes are found again, are real ones.
+	var err error
+	if b.opts.DataDir, err = filepath.EvalSymlinks(b.opts.DataDir); err != nil {
+		return err
+	}
+	if b.opts.HostRoot, err = filepath.EvalSymlinks(b.opts.HostRoot); err != nil {
+		return err
+	}
+	dir := filepath.Join(b.opts.DataDir, ownDir)
+	b.host = hostImage{root: b.opts.HostRoot, private: b.opts.DataDir}
+	if b.lock, err = lockFile(filepath.Join(dir, "lock")); err != nil {
+		return err
+	}
+	b.execServer = filepath.Join(dir, "execserver")
+	if err := copyProgram(b.opts.ExecServer, b.execServer); err != nil {
+		return fmt.Errorf("copy the exec server: %w", err)
+	}
+	if err := shareMount(b.opts.DataDir); err != nil {
+		b.log.Warn("what is mounted into a work directory will not be seen in its container", "error", err)
+	}
+	return b.openService(ctx)
+}
+
+func (b *Backend) openService(ctx context.Context) error {
+	plan, err := planFor()
+	if err != nil {
+		return err
+	}
+	b.cgroups, b.limits = plan.cgroups, plan.limits
+	conn, err := findService(ctx, b.opts, plan)
+	if err != nil {
+		return err
+	}
+	if conn != nil {
+		b.service = foreignService{conn: conn}
+		b.log.Info("using the podman service that is there", "socket", conn.socket, "version", conn.version)
+		return nil
+	}
+	b.service, err = startService(ctx, b.opts, plan.containersConf())
+	if err != nil {
+		return err
+	}
+	b.log.Info("started a podman service", "runtime", plan.runtime, "because", plan.why, "cgroups", plan.cgroups.mode())
+	return nil
+}
+
+// Close ends pulls and the service, if the Backend started it. Runners that are
+// still there are left to the next hearth's Sweep. It can be called again.
+func (b *Backend) Close(ctx context.Context) error {
+	b.closing.Do(func() {
+		b.pulls.close()
+		if b.service != nil {
+			// The last things that a container leaves, shortly.
+			b.closed = errors.Join(b.endConmons(ctx), b.service.close(ctx))
+		}
+		if b.lock != nil {
+			b.closed = errors.Join(b.closed, b.lock.Close())
+		}
+	})
+	return b.closed
+}
+
+// RunnersDir is where the directories of all runners must be.
+func (b *Backend) RunnersDir() string { return filepath.Join(b.opts.DataDir, runnersDir) }
+
+// setLive says whether a runner is this process's own, which Sweep spares.
+func (b *Backend) setLive(name string, live bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if live {
+		b.live[name] = true
+	} else {
+		delete(b.live, name)
+	}
+}
+
+func (b *Backend) isLive(name string) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.live[name]
+}
+
+// call calls the service.
+func (b *Backend) call(ctx context.Context, what string, f func(ctx context.Context) error) error {
+	conn, err := b.service.connect(ctx)
+	if err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	return conn.explain(ctx, what, f(conn.with(ctx)))
+}
+
+// lockFile keeps a second hearth out of a data directory until it is closed.
+func lockFile(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			err = fmt.Errorf("another hearth uses this data directory (%s is locked); stop it, or give this one another directory", path)
+		}
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+// copyProgram makes a private copy: an upgrade of the original in the middle
+// would give later runners a program that does not fit this hearth.
+func copyProgram(from, to string) (err error) {
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, in.Close()) }()
+	temp := to + ".new"
+	if err := os.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	out, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o755)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(out, in)
+	if err := errors.Join(err, out.Chmod(0o755), out.Close()); err != nil {
+		return err
+	}
+	return os.Rename(temp, to)
+}

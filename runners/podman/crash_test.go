@@ -1,0 +1,3 @@
+package podman_test
+
+func crashHelper() {}

@@ -1,0 +1,104 @@
+package podman
+
+import (
+	"debug/elf"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+)
+
+// ExecMode says how commands get into a container.
+type ExecMode string
+
+// The modes.
+const (
+	// ExecServer runs commands through the exec server, PID 1 of each container.
+	ExecServer ExecMode = "execserver"
+	// PodmanExec unpauses the container, runs the command by podman exec and
+	// pauses the container again. It exists to be compared with.
+	PodmanExec ExecMode = "podman-exec"
+)
+
+// Options configures a Backend. Zero fields but DataDir and ExecServer get the
+// default.
+type Options struct {
+	// DataDir is hearth's data directory, absolute. Runners' directories are
+	// below its "runners"; the Backend keeps its own things in "podman".
+	DataDir string
+	// ExecServer is the program that becomes PID 1 of each container: linked
+	// statically, absolute path.
+	ExecServer string
+	// ExecMode is how commands are run. Default: ExecServer.
+	ExecMode ExecMode
+	// Socket of the podman service to use, absolute. Default: podman's own
+	// socket if a service answers there, else a service of the Backend's own.
+	Socket string
+	// Podman is the program to start a service with. Default: "podman".
+	Podman string
+	// HostRoot is the directory that runners.HostImage shows. Default: "/".
+	HostRoot string
+	// Logger for what happens to the service. Default: none.
+	Logger *slog.Logger
+}
+
+func (o Options) withDefaults() Options {
+	if o.ExecMode == "" {
+		o.ExecMode = ExecServer
+	}
+	if o.Podman == "" {
+		o.Podman = "podman"
+	}
+	if o.HostRoot == "" {
+		o.HostRoot = "/"
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	return o
+}
+
+// Validate names every field that is wrong.
+func (o Options) Validate() error {
+	o = o.withDefaults()
+	var errs []error
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if !filepath.IsAbs(o.DataDir) {
+		bad("DataDir is %q: it must be an absolute path", o.DataDir)
+	}
+	if o.ExecMode != ExecServer && o.ExecMode != PodmanExec {
+		bad("ExecMode is %q: it must be %s or %s", o.ExecMode, ExecServer, PodmanExec)
+	}
+	if o.Socket != "" && !filepath.IsAbs(o.Socket) {
+		bad("Socket is %q: it must be an absolute path", o.Socket)
+	}
+	if info, err := os.Stat(o.HostRoot); !filepath.IsAbs(o.HostRoot) || err != nil || !info.IsDir() {
+		bad("HostRoot is %q: it must be the absolute path of a directory", o.HostRoot)
+	}
+	if err := checkStatic(o.ExecServer); err != nil {
+		bad("ExecServer: %w", err)
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("podman options: %w", err)
+	}
+	return nil
+}
+
+// checkStatic fails for what could not run in an image that holds nothing else.
+func checkStatic(path string) (err error) {
+	if !filepath.IsAbs(path) {
+		return fmt.Errorf("%q must be the absolute path of hearth-execserver", path)
+	}
+	program, err := elf.Open(path)
+	if err != nil {
+		return fmt.Errorf("%s is not a program that this host runs: %w", path, err)
+	}
+	defer func() { err = errors.Join(err, program.Close()) }()
+	for _, segment := range program.Progs {
+		if segment.Type == elf.PT_INTERP {
+			return fmt.Errorf("%s needs a dynamic linker, which images may lack: build it with CGO_ENABLED=0", path)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,218 @@
+package podman
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/containers/podman/v5/pkg/bindings/system"
+	"golang.org/x/sys/unix"
+)
+
+// Finding is what Probe found out about one thing.
+type Finding struct {
+	Name string
+	OK   bool
+	// Detail is what there is; Fix what to do when it is not OK.
+	Detail, Fix string
+}
+
+// Probe checks what Open and Start need of this host, without leaving anything
+// behind or disturbing a hearth that runs. It goes on after a problem.
+func Probe(ctx context.Context, opts Options) []Finding {
+	opts = opts.withDefaults()
+	p := prober{opts: opts}
+	p.root()
+	p.podman(ctx)
+	if p.plan() {
+		p.service(ctx)
+	}
+	p.overlay()
+	p.propagation()
+	return p.findings
+}
+
+type prober struct {
+	opts     Options
+	host     hostPlan
+	findings []Finding
+}
+
+func (p *prober) ok(name, format string, args ...any) {
+	p.findings = append(p.findings, Finding{Name: name, OK: true, Detail: fmt.Sprintf(format, args...)})
+}
+
+func (p *prober) problem(name string, err error, fix string) {
+	p.findings = append(p.findings, Finding{Name: name, Detail: err.Error(), Fix: fix})
+}
+
+func (p *prober) root() {
+	if uid := os.Geteuid(); uid != 0 {
+		p.problem("user", fmt.Errorf("hearth runs as user %d", uid), "run it as root, for example with sudo")
+		return
+	}
+	p.ok("user", "root")
+}
+
+func (p *prober) podman(ctx context.Context) {
+	found, err := findPodman(ctx, p.opts.Podman)
+	switch {
+	case err != nil:
+		p.problem("podman", err, "install podman, on Debian and Ubuntu with `apt-get install podman`")
+	case found.major < oldestPodman:
+		p.problem("podman", fmt.Errorf("%s is version %s", found.path, found.version), "install podman 4.3 or newer")
+	default:
+		p.ok("podman", "%s, version %s", found.path, found.version)
+	}
+}
+
+// plan looks at cgroups, the OCI runtime and limits.
+func (p *prober) plan() bool {
+	host, err := planFor()
+	if err != nil {
+		p.problem("OCI runtime", err, "do what the message says, then run `hearth doctor` again")
+		return false
+	}
+	p.host = host
+	p.ok("cgroups", "%s", host.cgroups.mode())
+	p.ok("OCI runtime", "%s: %s", host.runtime, host.why)
+	if h, found := host.cgroups.find("freezer"); found && freezable(h) {
+		p.ok("freezer", "written directly, at %s", h.mount.point)
+	} else {
+		p.ok("freezer", "only through podman, which takes about 10 ms instead of 0.1 ms: %s is not writable", cgroupRoot)
+	}
+	p.ok("ulimits", "%s", strings.ReplaceAll(host.ulimitList(), `"`, ""))
+	return true
+}
+
+// freezable tells whether hearth may write to a hierarchy's files.
+func freezable(h hierarchy) bool {
+	return unix.Access(h.mount.point, unix.W_OK) == nil
+}
+
+// service talks to the service that Open would use, or starts one for a moment.
+func (p *prober) service(ctx context.Context) {
+	conn, err := findService(ctx, p.opts, p.host)
+	if err != nil {
+		p.problem("podman service", err, "start that service, or give hearth no socket and it starts one itself")
+		return
+	}
+	if conn != nil {
+		p.ok("podman service", "answers at %s", conn.socket)
+		p.info(ctx, conn)
+		return
+	}
+	dir, err := os.MkdirTemp("", "hearth-doctor-")
+	if err != nil {
+		p.problem("podman service", err, "make the temporary directory usable")
+		return
+	}
+	defer func() {
+		if err := os.RemoveAll(dir); err != nil {
+			p.problem("temporary files", err, "remove "+dir)
+		}
+	}()
+	opts := p.opts
+	opts.DataDir = dir
+	if err := os.Mkdir(filepath.Join(dir, ownDir), 0o700); err != nil {
+		p.problem("podman service", err, "make the temporary directory usable")
+		return
+	}
+	own, err := startService(ctx, opts, p.host.containersConf())
+	if err != nil {
+		p.problem("podman service", err, "try `podman system service --time=0 unix:///tmp/try.sock`, and mend what it complains about")
+		return
+	}
+	p.ok("podman service", "none answers at %s; hearth can start one", defaultSocket())
+	if conn, err = own.connect(ctx); err == nil {
+		p.info(ctx, conn)
+	}
+	if err := errors.Join(err, own.close(ctx)); err != nil {
+		p.problem("podman service", err, "see the message")
+	}
+}
+
+// info asks a service about its store of images.
+func (p *prober) info(ctx context.Context, conn *connection) {
+	info, err := system.Info(conn.with(ctx), nil)
+	if err != nil || info.Store == nil || info.Host == nil {
+		p.problem("image store", fmt.Errorf("podman tells nothing of it: %w", err), "try `podman info`")
+		return
+	}
+	const little = 5 << 30
+	store := info.Store
+	free := store.GraphRootAllocated - store.GraphRootUsed
+	detail := fmt.Sprintf("%s, driver %s, %d images, %d GiB free", store.GraphRoot, store.GraphDriverName, store.ImageStore.Number, free>>30)
+	switch {
+	case store.GraphDriverName == "vfs":
+		p.problem("image store", errors.New(detail), "the driver vfs copies an image for every container; "+
+			"set driver = \"overlay\" in /etc/containers/storage.conf and run `podman system reset`")
+	case free < little:
+		p.problem("image store", errors.New(detail), "free space there, for example with `podman image prune`")
+	default:
+		p.ok("image store", "%s", detail)
+	}
+}
+
+// overlay tries what the image "host" needs.
+func (p *prober) overlay() {
+	const name = "image host"
+	dir, err := os.MkdirTemp(p.overlayDir(), "hearth-doctor-")
+	if err != nil {
+		p.problem(name, err, "make the directory usable")
+		return
+	}
+	err = tryOverlay(p.opts.HostRoot, dir)
+	if err = errors.Join(err, os.RemoveAll(dir)); err != nil {
+		p.problem(name, fmt.Errorf("an overlay of %s cannot be mounted: %w", p.opts.HostRoot, err),
+			"actions must name another container-image; in a container, hearth needs CAP_SYS_ADMIN and a data directory that is no overlay itself")
+		return
+	}
+	p.ok(name, "an overlay of %s can be mounted", p.opts.HostRoot)
+}
+
+// overlayDir is the data directory once there is one.
+func (p *prober) overlayDir() string {
+	if _, err := os.Stat(p.opts.DataDir); err != nil {
+		return ""
+	}
+	return p.opts.DataDir
+}
+
+func tryOverlay(root, dir string) error {
+	upper, work, merged := filepath.Join(dir, "upper"), filepath.Join(dir, "work"), filepath.Join(dir, "merged")
+	for _, d := range []string{upper, work, merged} {
+		if err := os.Mkdir(d, 0o700); err != nil {
+			return err
+		}
+	}
+	data := fmt.Sprintf("lowerdir=%s,upperdir=%s,workdir=%s", root, upper, work)
+	if err := unix.Mount("overlay", merged, "overlay", 0, data); err != nil {
+		return err
+	}
+	return unix.Unmount(merged, unix.MNT_DETACH)
+}
+
+// propagation says whether later mounts appear in containers.
+func (p *prober) propagation() {
+	const name = "mounts"
+	holder, err := mountOf(p.overlayDirOrRoot())
+	switch {
+	case err != nil:
+		p.problem(name, err, "")
+	case holder.shared:
+		p.ok(name, "%s is shared", holder.point)
+	default:
+		p.ok(name, "%s is private; hearth makes it shared", holder.point)
+	}
+}
+
+func (p *prober) overlayDirOrRoot() string {
+	if dir := p.overlayDir(); dir != "" {
+		return dir
+	}
+	return "/"
+}

@@ -1,0 +1,202 @@
+package podman
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/containers/podman/v5/libpod/define"
+	"github.com/containers/podman/v5/pkg/bindings/containers"
+
+	"github.com/hearth-build/hearth/execserver"
+	"github.com/hearth-build/hearth/runners"
+)
+
+const (
+	// mutationPatience is how long a call that changes a container may go on
+	// after its caller gave up.
+	mutationPatience = 20 * time.Second
+	// cleanUpTimeout bounds the removal of what a failed Start made.
+	cleanUpTimeout = 30 * time.Second
+)
+
+// Start implements runners.Backend.
+func (b *Backend) Start(ctx context.Context, s runners.Spec) (runners.Instance, error) {
+	b.setLive(s.ID, true)
+	in := &instance{b: b, spec: s}
+	err := in.start(ctx)
+	if err == nil && b.opts.ExecMode == PodmanExec {
+		classic := &classicInstance{instance: in}
+		if err = classic.pause(ctx); err == nil {
+			return classic, nil
+		}
+	}
+	if err == nil {
+		return in, nil
+	}
+	cleaning, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanUpTimeout)
+	defer cancel()
+	if rmErr := in.Remove(cleaning); rmErr != nil {
+		b.setLive(s.ID, false)
+		err = fmt.Errorf("%w (and it is left behind: %w)", err, rmErr)
+	}
+	return nil, err
+}
+
+// start goes as far as it can; Remove undoes any part of it.
+func (in *instance) start(ctx context.Context) error {
+	if err := os.Mkdir(filepath.Join(in.spec.Dir, ctlDir), 0o700); err != nil {
+		return fmt.Errorf("make the directory of the exec server's socket: %w", err)
+	}
+	if err := in.makeWorkDir(); err != nil {
+		return fmt.Errorf("make the work directory: %w", err)
+	}
+	if err := in.create(ctx); err != nil {
+		return err
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	starting, cancel := lingering(ctx, mutationPatience)
+	defer cancel()
+	err := in.b.call(starting, "start container "+in.spec.ID, func(ctx context.Context) error {
+		return containers.Start(ctx, in.id, nil)
+	})
+	if err != nil {
+		return err
+	}
+	if err := in.find(ctx); err != nil {
+		return err
+	}
+	if in.client, err = execserver.Dial(filepath.Join(in.spec.Dir, ctlDir, socketFile)); err != nil {
+		return err
+	}
+	return in.awaitServer(ctx)
+}
+
+// makeWorkDir makes the work directory with exactly its mode.
+func (in *instance) makeWorkDir() error {
+	work := filepath.Join(in.spec.Dir, runners.WorkDirName)
+	if err := os.Mkdir(work, 0o755); err != nil {
+		return err
+	}
+	return os.Chmod(work, 0o755)
+}
+
+func (in *instance) create(ctx context.Context) error {
+	g := in.b.containerSpec(in.spec)
+	if in.spec.Image.Name == runners.HostImage {
+		if err := in.b.host.use(g); err != nil {
+			return err
+		}
+	} else {
+		g.Image = in.spec.Image.ID
+	}
+	creating, cancel := lingering(ctx, mutationPatience)
+	defer cancel()
+	err := in.b.call(creating, "create container "+in.spec.ID, func(ctx context.Context) error {
+		created, err := containers.CreateWithSpec(ctx, g, nil)
+		in.id = created.ID
+		return err
+	})
+	if answered(err, http.StatusNotFound) {
+		return fmt.Errorf("%w: image %s (%s) is not on this host any more: %w", runners.ErrImage, in.spec.Image.Name, in.spec.Image.ID, err)
+	}
+	return err
+}
+
+// find finds the container's first process and cgroup.
+func (in *instance) find(ctx context.Context) error {
+	state, err := in.inspect(ctx)
+	if err != nil {
+		return err
+	}
+	if state.Pid == 0 {
+		return in.died(state)
+	}
+	if in.init, err = openPidfd(state.Pid); err != nil {
+		return errors.Join(err, in.died(state))
+	}
+	if in.cgroup, err = in.b.cgroups.openCgroup(state.Pid, in.id); err != nil {
+		in.b.log.Warn("not all files of a container's cgroup can be used; the slower ways of podman take their place", "runner", in.spec.ID, "error", err)
+	}
+	return nil
+}
+
+func (in *instance) inspect(ctx context.Context) (*define.InspectContainerState, error) {
+	var state *define.InspectContainerState
+	err := in.b.call(ctx, "inspect container "+in.spec.ID, func(ctx context.Context) error {
+		data, err := containers.Inspect(ctx, in.id, nil)
+		if err == nil {
+			state = data.State
+		}
+		return err
+	})
+	if err == nil && state == nil {
+		err = fmt.Errorf("%w: podman says nothing of the state of container %s", runners.ErrLost, in.spec.ID)
+	}
+	return state, err
+}
+
+// awaitServer waits until the exec server answers, or the container ends.
+func (in *instance) awaitServer(ctx context.Context) error {
+	const look = 200 * time.Millisecond
+	for {
+		waiting, cancel := context.WithTimeout(ctx, look)
+		err := in.client.Ready(waiting)
+		timedOut := waiting.Err() != nil
+		cancel()
+		if err == nil || ctx.Err() != nil {
+			return err
+		}
+		ended, pollErr := in.init.ended(ctx, 0)
+		if pollErr != nil {
+			return pollErr
+		}
+		if ended {
+			state, stateErr := in.inspect(ctx)
+			if stateErr != nil {
+				return errors.Join(err, stateErr)
+			}
+			return in.died(state)
+		}
+		if !timedOut {
+			return err
+		}
+	}
+}
+
+// died tells how the container ended.
+func (in *instance) died(state *define.InspectContainerState) error {
+	words := in.lastWords()
+	if state.Error != "" {
+		words += "; podman: " + state.Error
+	}
+	return fmt.Errorf("%w: container %s ended at once (%s, exit code %d): %s",
+		runners.ErrLost, in.spec.ID, state.Status, state.ExitCode, words)
+}
+
+// lastWords is the end of what the exec server printed.
+func (in *instance) lastWords() string {
+	const most = 2048
+	f, err := os.Open(filepath.Join(in.spec.Dir, logFile))
+	if err != nil {
+		return "it printed nothing"
+	}
+	defer f.Close()
+	buf := make([]byte, most)
+	info, err := f.Stat()
+	if err != nil {
+		return "it printed nothing"
+	}
+	n, err := f.ReadAt(buf, max(0, info.Size()-most))
+	if n == 0 || err != nil && !errors.Is(err, io.EOF) {
+		return "it printed nothing"
+	}
+	return fmt.Sprintf("its last output: %q", buf[:n])
+}
