@@ -149,8 +149,8 @@ func (h *hearth) logged() string {
 	return string(text[max(0, len(text)-most):])
 }
 
-// checkNothingLeft looks for mounts below the data directory, and for processes
-// that were started with a path in it, such as a container's monitor.
+// checkNothingLeft looks for mounts below the data directory, for processes that
+// were started with a path in it, such as a container's monitor, and for containers.
 func (h *hearth) checkNothingLeft(t *testing.T) {
 	t.Helper()
 	mounts, err := os.ReadFile("/proc/self/mountinfo")
@@ -162,6 +162,10 @@ func (h *hearth) checkNothingLeft(t *testing.T) {
 	}
 	if left := processesWith(t, h.dataDir); len(left) > 0 {
 		t.Errorf("hearth left processes:\n%s", strings.Join(left, "\n"))
+	}
+	containers, err := exec.Command("podman", "ps", "--all", "--filter=label=build.hearth.data-dir="+h.dataDir).CombinedOutput()
+	if err != nil || bytes.Count(containers, []byte("\n")) > 1 { // one line is the heading
+		t.Errorf("hearth left containers (%v):\n%s", err, containers)
 	}
 }
 
