@@ -98,6 +98,7 @@ func deepOutput(prefix, suffix string) string {
 // actionSeesNothingOfTheServer: an action runs as nobody, where every other one
 // runs, with the variables of its Command and no others.
 func actionSeesNothingOfTheServer(t *testing.T, c *client) {
+	c.want(t, 0, []string{"build", "//genrules:environment"})
 	lines := strings.Split(strings.TrimSpace(c.read(t, "bazel-bin/genrules/environment.txt")), "\n")
 	if len(lines) < 3 {
 		t.Fatalf("the action saw only %q", lines)
