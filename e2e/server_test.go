@@ -39,21 +39,38 @@ func startHearth(t *testing.T, hostRoot string) *hearth {
 // startHearthOn is startHearth on a data directory that may be there.
 func startHearthOn(t *testing.T, hostRoot, dataDir string) *hearth {
 	t.Helper()
+	return startCommand(t, dataDir, exec.Command(program(t), serveArgs(hostRoot, dataDir)...))
+}
+
+// program is the hearth of this checkout, built.
+func program(t *testing.T) string {
+	t.Helper()
 	if out, err := exec.Command("make", "-C", "..", "--no-print-directory", "build").CombinedOutput(); err != nil {
 		t.Fatalf("make build: %v\n%s", err, out)
 	}
-	program, err := filepath.Abs("../bin/hearth")
+	path, err := filepath.Abs("../bin/hearth")
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := &hearth{dataDir: dataDir, log: filepath.Join(t.TempDir(), "log")}
+	return path
+}
+
+func serveArgs(hostRoot, dataDir string) []string {
+	return []string{
+		"serve", "--listen=127.0.0.1:0", "--console=127.0.0.1:0",
+		"--data-dir=" + dataDir, "--host-root=" + hostRoot,
+	}
+}
+
+// startCommand starts a command that becomes `hearth serve` on dataDir.
+func startCommand(t *testing.T, dataDir string, cmd *exec.Cmd) *hearth {
+	t.Helper()
+	h := &hearth{dataDir: dataDir, cmd: cmd, log: filepath.Join(t.TempDir(), "log")}
 	log, err := os.Create(h.log)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer log.Close()
-	h.cmd = exec.Command(program, "serve", "--listen=127.0.0.1:0", "--console=127.0.0.1:0",
-		"--data-dir="+dataDir, "--host-root="+hostRoot)
 	h.cmd.Stderr = log
 	stdout, in, err := os.Pipe()
 	if err != nil {

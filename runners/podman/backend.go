@@ -99,6 +99,10 @@ func (b *Backend) open(ctx context.Context) error {
 func (b *Backend) openService(ctx context.Context) error {
 	plan, err := planFor()
 	if err != nil {
+		// A host without podman lacks what comes with it, too.
+		if _, missing := findPodman(ctx, "podman"); missing != nil {
+			return missing
+		}
 		return err
 	}
 	b.cgroups, b.limits = plan.cgroups, plan.limits
