@@ -86,11 +86,12 @@ func hybrid() bool {
 	return err == nil
 }
 
-// userConf configures podman as its user might.
+// userConf configures podman as its user might, who has no use for a limit that
+// needs the pids controller.
 func userConf(t *testing.T, runtime string) (variable string) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "containers.conf")
-	if err := os.WriteFile(path, []byte("[engine]\nruntime = \""+runtime+"\"\n"), 0o644); err != nil {
+	if err := os.WriteFile(path, []byte("[containers]\npids_limit = 0\n[engine]\nruntime = \""+runtime+"\"\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	return "CONTAINERS_CONF=" + path

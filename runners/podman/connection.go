@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"net/url"
 	"strings"
 	"time"
@@ -72,24 +71,20 @@ func (c *connection) explain(ctx context.Context, what string, err error) error 
 	}
 }
 
-// answered tells whether podman itself refused a call, with one of these HTTP
-// codes if there are any.
-func answered(err error, codes ...int) bool {
+// answered tells whether podman itself refused a call.
+func answered(err error) bool {
 	var answer *errorhandling.ErrorModel
-	if !errors.As(err, &answer) {
-		return false
-	}
-	for _, code := range codes {
-		if answer.ResponseCode == code {
-			return true
-		}
-	}
-	return len(codes) == 0
+	return errors.As(err, &answer)
 }
 
-// noSuch tells whether podman said that something does not exist.
-func noSuch(err error) bool {
-	return answered(err, http.StatusNotFound) || answered(err) && strings.Contains(err.Error(), "no such container")
+// noContainer and noImage tell whether podman said that there is none. Versions
+// differ in whether they say so by an HTTP code.
+func noContainer(err error) bool {
+	return answered(err) && strings.Contains(err.Error(), "no such container")
+}
+
+func noImage(err error) bool {
+	return answered(err) && (strings.Contains(err.Error(), "no such image") || strings.Contains(err.Error(), "image not known"))
 }
 
 // lingering returns a context that ends some time after ctx does. To break off a

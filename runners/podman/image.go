@@ -18,6 +18,9 @@ func (b *Backend) Resolve(ctx context.Context, ref runners.ImageRef) (runners.Im
 	if ref.Name == runners.HostImage {
 		return b.host.resolve()
 	}
+	if ref.Name == "" {
+		return runners.Image{}, fmt.Errorf("%w: no image is named", runners.ErrImage)
+	}
 	image, err := b.localImage(ctx, ref.Name)
 	if err == nil || !answered(err) {
 		return image, imageError(ref, err)

@@ -28,7 +28,7 @@ func (b *Backend) removeContainer(ctx context.Context, name string) error {
 			}
 			return err
 		})
-		if err == nil || noSuch(err) {
+		if err == nil || noContainer(err) {
 			return nil
 		}
 		lost := errors.Is(err, runners.ErrLost) // the service is being started again

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"os"
 	"path/filepath"
 	"time"
@@ -104,7 +103,7 @@ func (in *instance) create(ctx context.Context) error {
 		in.id = created.ID
 		return err
 	})
-	if answered(err, http.StatusNotFound) {
+	if noImage(err) {
 		return fmt.Errorf("%w: image %s (%s) is not on this host any more: %w", runners.ErrImage, in.spec.Image.Name, in.spec.Image.ID, err)
 	}
 	return err

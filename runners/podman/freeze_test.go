@@ -1,0 +1,144 @@
+package podman_test
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hearth-build/hearth/runners"
+	"github.com/hearth-build/hearth/runners/podman"
+)
+
+// TestFreezeIsFast: it is the files of the cgroup that are written, not podman
+// that is asked.
+func TestFreezeIsFast(t *testing.T) {
+	r := start(t, open(t, options(t.TempDir())), runners.HostImage)
+	const rounds = 50
+	begin := time.Now()
+	for range rounds {
+		if err := r.Freeze(ctx(t)); err != nil {
+			t.Fatal(err)
+		}
+		if err := r.Thaw(ctx(t)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// podman takes 7 ms for each of the two.
+	if took := time.Since(begin) / rounds; took > 4*time.Millisecond {
+		t.Errorf("freeze and thaw take %v", took)
+	}
+}
+
+// TestMemoryKillsAreCounted.
+func TestMemoryKillsAreCounted(t *testing.T) {
+	r := start(t, open(t, options(t.TempDir())), runners.HostImage)
+	if n, err := r.OOMKills(ctx(t)); n != 0 || err != nil {
+		t.Fatalf("before: %d %v", n, err)
+	}
+	if !limitMemory(t, r.spec.ID, 64<<20) {
+		return // a host without the memory controller limits and counts nothing
+	}
+	// tail keeps the line that it has not seen the end of.
+	res, err := r.Run(ctx(t), shell("head -c 500000000 /dev/zero | tail"), &strings.Builder{}, &strings.Builder{})
+	if err != nil {
+		t.Fatalf("%+v %v", res, err)
+	}
+	if n, err := r.OOMKills(ctx(t)); n < 1 || err != nil {
+		t.Errorf("after a command that wants too much: %d %v", n, err)
+	}
+}
+
+// limitMemory limits what a container may use.
+func limitMemory(t *testing.T, name string, bytes int64) bool {
+	t.Helper()
+	id := containerID(t, name)
+	for _, pattern := range []string{
+		"/sys/fs/cgroup/memory/libpod_parent/libpod-" + id + "/memory.limit_in_bytes",
+		"/sys/fs/cgroup/libpod_parent/libpod-" + id + "/memory.max",
+	} {
+		found, err := filepath.Glob(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, file := range found {
+			if err := os.WriteFile(file, strconv.AppendInt(nil, bytes, 10), 0); err != nil {
+				t.Fatal(err)
+			}
+			return true
+		}
+	}
+	return false
+}
+
+func containerID(t *testing.T, name string) string {
+	t.Helper()
+	out, err := exec.Command("podman", "inspect", "--format", "{{.ID}}", name).Output()
+	if err != nil {
+		t.Fatalf("podman inspect: %v", err)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+// TestProbe: the host that runs these tests is a good one.
+func TestProbe(t *testing.T) {
+	dataDir := t.TempDir()
+	names := map[string]bool{}
+	for _, f := range podman.Probe(ctx(t), options(dataDir)) {
+		t.Logf("%v %s: %s %s", f.OK, f.Name, f.Detail, f.Fix)
+		if !f.OK || f.Detail == "" {
+			t.Errorf("%+v", f)
+		}
+		names[f.Name] = true
+	}
+	for _, name := range []string{"user", "podman", "cgroups", "OCI runtime", "freezer", "ulimits", "podman service", "image store", "image host", "mounts"} {
+		if !names[name] {
+			t.Errorf("nothing is said of %s", name)
+		}
+	}
+	if left := mountsBelow(t, "hearth-doctor-"); len(left) > 0 {
+		t.Errorf("mounts: %q", left)
+	}
+	if entries, err := os.ReadDir(dataDir); len(entries) > 0 || err != nil {
+		t.Errorf("left in the data directory: %v %v", entries, err)
+	}
+}
+
+// TestProbeBesideAServer: it disturbs nothing.
+func TestProbeBesideAServer(t *testing.T) {
+	dataDir := t.TempDir()
+	r := start(t, open(t, options(dataDir)), runners.HostImage)
+	service := servicePID(t, dataDir)
+	for _, f := range podman.Probe(ctx(t), options(dataDir)) {
+		if !f.OK {
+			t.Errorf("%+v", f)
+		}
+	}
+	if servicePID(t, dataDir) != service || !alive(service) {
+		t.Error("the service of the server is another")
+	}
+	r.run(shell("true"))
+}
+
+// TestProbeTellsEveryProblem: podman is missing, and the host's root is none.
+func TestProbeTellsEveryProblem(t *testing.T) {
+	opts := options(t.TempDir())
+	opts.Podman, opts.HostRoot = "no-such-podman", "/no/such/root"
+	problems := map[string]podman.Finding{}
+	for _, f := range podman.Probe(ctx(t), opts) {
+		if !f.OK {
+			problems[f.Name] = f
+		}
+	}
+	for _, name := range []string{"podman", "podman service", "image host"} {
+		if f := problems[name]; f.Detail == "" || f.Fix == "" {
+			t.Errorf("%s: %+v", name, f)
+		}
+	}
+	if !strings.Contains(problems["podman"].Fix, "apt-get install podman") {
+		t.Errorf("%+v", problems["podman"])
+	}
+}
