@@ -25,7 +25,8 @@ RACE = $(shell go list ./... | grep -vE '/(cmd/hearth|runners/podman|e2e)(/|$$)'
 build:
 	@command -v go > /dev/null || { echo "hearth is built with Go 1.26 or newer: https://go.dev/dl/" >&2; exit 1; }
 	go build -o bin/hearth ./cmd/hearth
-	go build -o bin/hearth-execserver ./cmd/execserver
+	@# Half the size without symbols and gRPC's tracing: each runner maps it.
+	go build -tags=grpcnotrace -ldflags='-s -w' -o bin/hearth-execserver ./cmd/execserver
 
 run:
 	@.ci/install.sh run
