@@ -33,7 +33,35 @@ func TestFreezeIsFast(t *testing.T) {
 	}
 }
 
-// TestMemoryKillsAreCounted.
+// TestWithoutCgroupFiles: podman is asked for what hearth may not do itself.
+func TestWithoutCgroupFiles(t *testing.T) {
+	r := start(t, open(t, options(t.TempDir())), runners.HostImage)
+	if err := podman.ForgetCgroup(r.Instance); err != nil {
+		t.Fatal(err)
+	}
+	r.run(shell("i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done"))
+	if used, err := r.CPUTime(ctx(t)); used <= 0 || err != nil {
+		t.Errorf("CPU time: %v %v", used, err)
+	}
+	if n, err := r.OOMKills(ctx(t)); n != 0 || err != nil {
+		t.Errorf("memory kills: %d %v", n, err)
+	}
+	for range 2 {
+		if err := r.Freeze(ctx(t)); err != nil {
+			t.Fatal(err)
+		}
+		if err := r.Thaw(ctx(t)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.run(shell("true"))
+	if err := r.Freeze(ctx(t)); err != nil {
+		t.Fatal(err)
+	}
+	r.remove() // paused as podman knows it
+}
+
+// TestMemoryKillsAreCounted: a process that the kernel killed shows.
 func TestMemoryKillsAreCounted(t *testing.T) {
 	r := start(t, open(t, options(t.TempDir())), runners.HostImage)
 	if n, err := r.OOMKills(ctx(t)); n != 0 || err != nil {

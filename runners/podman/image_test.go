@@ -22,7 +22,7 @@ type file struct {
 }
 
 // layer is a tar archive of executable files.
-func layer(t *testing.T, files ...file) []byte {
+func layer(t testing.TB, files ...file) []byte {
 	t.Helper()
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
@@ -45,7 +45,7 @@ func layer(t *testing.T, files ...file) []byte {
 }
 
 // importImage makes an image of this test alone; changes are lines of a Dockerfile.
-func importImage(t *testing.T, layer []byte, changes ...string) (name string) {
+func importImage(t testing.TB, layer []byte, changes ...string) (name string) {
 	t.Helper()
 	name = fmt.Sprintf("localhost/hearth-test-%d/%s:latest", os.Getpid(), strings.ToLower(strings.ReplaceAll(t.Name(), "/", "-")))
 	args := []string{"import", "--quiet"}
@@ -66,7 +66,7 @@ func importImage(t *testing.T, layer []byte, changes ...string) (name string) {
 }
 
 // busybox is what an image with a shell and the usual commands needs.
-func busybox(t *testing.T) []file {
+func busybox(t testing.TB) []file {
 	t.Helper()
 	program, err := os.ReadFile("/bin/busybox")
 	if err != nil {

@@ -4,10 +4,8 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
-	"sync"
 	"testing"
 	"time"
 
@@ -157,13 +155,6 @@ func (r *runner) run(cmd runners.Command) string {
 		r.t.Fatalf("run %q: %+v: %s", cmd.Args, res, &stderr)
 	}
 	return stdout.String()
-}
-
-// background runs a command until the runner is removed.
-func (r *runner) background(cmd runners.Command) {
-	var routines sync.WaitGroup
-	routines.Go(func() { _, _ = r.Run(ctx(r.t), cmd, io.Discard, io.Discard) })
-	r.t.Cleanup(func() { r.remove(); routines.Wait() })
 }
 
 // await polls a condition.

@@ -1,0 +1,99 @@
+package podman_test
+
+import (
+	"io"
+	"testing"
+
+	"github.com/hearth-build/hearth/runners"
+	"github.com/hearth-build/hearth/runners/podman"
+)
+
+// BenchmarkStart is a cold container of the host's image, until it is ready.
+func BenchmarkStart(b *testing.B) {
+	backend := open(b, options(b.TempDir()))
+	for b.Loop() {
+		r := start(b, backend, runners.HostImage)
+		b.StopTimer()
+		r.remove()
+		b.StartTimer()
+	}
+}
+
+// BenchmarkStartImage is the same of an image.
+func BenchmarkStartImage(b *testing.B) {
+	name := importImage(b, layer(b, busybox(b)...))
+	backend := open(b, options(b.TempDir()))
+	for b.Loop() {
+		r := start(b, backend, name)
+		b.StopTimer()
+		r.remove()
+		b.StartTimer()
+	}
+}
+
+func BenchmarkRemove(b *testing.B) {
+	backend := open(b, options(b.TempDir()))
+	for b.Loop() {
+		b.StopTimer()
+		r := start(b, backend, runners.HostImage)
+		b.StartTimer()
+		r.remove()
+	}
+}
+
+func BenchmarkFreeze(b *testing.B) {
+	r := start(b, open(b, options(b.TempDir())), runners.HostImage)
+	c := b.Context()
+	for b.Loop() {
+		if err := r.Freeze(c); err != nil {
+			b.Fatal(err)
+		}
+		b.StopTimer()
+		if err := r.Thaw(c); err != nil {
+			b.Fatal(err)
+		}
+		b.StartTimer()
+	}
+}
+
+func BenchmarkThaw(b *testing.B) {
+	r := start(b, open(b, options(b.TempDir())), runners.HostImage)
+	c := b.Context()
+	for b.Loop() {
+		b.StopTimer()
+		if err := r.Freeze(c); err != nil {
+			b.Fatal(err)
+		}
+		b.StartTimer()
+		if err := r.Thaw(c); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkCPUTime(b *testing.B) {
+	r := start(b, open(b, options(b.TempDir())), runners.HostImage)
+	for b.Loop() {
+		if _, err := r.CPUTime(b.Context()); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkRun is a command that does nothing, in both modes.
+func BenchmarkRun(b *testing.B) {
+	for _, mode := range []podman.ExecMode{podman.ExecServer, podman.PodmanExec} {
+		b.Run(string(mode), func(b *testing.B) {
+			opts := options(b.TempDir())
+			opts.ExecMode = mode
+			r := start(b, open(b, opts), runners.HostImage)
+			cmd := shell("")
+			cmd.Args = []string{"/bin/true"}
+			for b.Loop() {
+				if _, err := r.Run(b.Context(), cmd, io.Discard, io.Discard); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
