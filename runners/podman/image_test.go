@@ -98,8 +98,8 @@ func TestImage(t *testing.T) {
 	if out := r.run(runners.Command{Args: []string{"env"}, Env: []string{"A=b"}, Dir: "/hearth/work"}); out != "A=b\n" {
 		t.Errorf("environment %q", out)
 	}
-	r.run(shell("echo x > /tmp/a && echo x > /var/tmp/b && echo x > /dev/shm/c"))
-	if out := r.run(shell("ls /tmp /var/tmp /dev/shm")); out != "/dev/shm:\n\n/tmp:\n\n/var/tmp:\n" {
+	r.run(shell("echo x > /tmp/a && echo x > /var/tmp/b && echo x > /dev/shm/c && : > /dev/mqueue/d"))
+	if out := r.run(shell("cd /tmp; echo * /var/tmp/* /dev/shm/* /dev/mqueue/*")); out != "* /var/tmp/* /dev/shm/* /dev/mqueue/*\n" {
 		t.Errorf("left of the command before: %q", out)
 	}
 	second := start(t, b, r.spec.Image.ID)

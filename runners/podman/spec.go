@@ -83,8 +83,10 @@ func security() specgen.ContainerSecurityConfig {
 		CapDrop:         []string{"ALL"},
 		CapAdd:          []string{"KILL", "SETGID", "SETUID"},
 		NoNewPrivileges: &yes,
-		UserNS:          specgen.Namespace{NSMode: specgen.Host},
-		Umask:           "0022",
+		// Labels would have to be written to files of the host, and to inputs.
+		SelinuxOpts: []string{"disable"},
+		UserNS:      specgen.Namespace{NSMode: specgen.Host},
+		Umask:       "0022",
 	}
 }
 
@@ -95,9 +97,10 @@ func networkOf(network string) specgen.Namespace {
 	return specgen.Namespace{NSMode: specgen.NoNetwork}
 }
 
-// scratch directories are emptied after each command.
+// scratch directories are those that any command may write to: they are emptied
+// after each.
 func (b *Backend) scratch(s runners.Spec) []string {
-	dirs := []string{"/tmp", "/var/tmp", "/dev/shm"}
+	dirs := []string{"/tmp", "/var/tmp", "/dev/shm", "/dev/mqueue"}
 	if s.Image.Name == runners.HostImage {
 		dirs = append(dirs, "/run/lock")
 	}
@@ -137,7 +140,7 @@ func bind(source, path string, options ...string) spec.Mount {
 	}
 }
 
-// useHost makes the host's own root the container's.
+// use makes the host's own root the container's.
 func (h hostImage) use(g *specgen.SpecGenerator) error {
 	view, err := h.view()
 	if err != nil {
