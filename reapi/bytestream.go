@@ -2,7 +2,6 @@ package reapi
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"sync"
@@ -21,17 +20,22 @@ const chunkBytes = 512 << 10
 type byteStreamServer struct {
 	bytestream.UnimplementedByteStreamServer
 	instances Instances
+	codecs    *codecs
+	uploads   *uploads
 	chunks    sync.Pool // of *[]byte with chunkBytes
 }
 
-func newByteStreamServer(instances Instances) *byteStreamServer {
+func newByteStreamServer(instances Instances, codecs *codecs, uploads *uploads) *byteStreamServer {
 	return &byteStreamServer{
 		instances: instances,
+		codecs:    codecs,
+		uploads:   uploads,
 		chunks:    sync.Pool{New: func() any { b := make([]byte, chunkBytes); return &b }},
 	}
 }
 
-// Read streams a blob from read_offset on.
+// Read streams a blob from read_offset on, which counts bytes of the blob also
+// where they are sent compressed.
 func (s *byteStreamServer) Read(req *bytestream.ReadRequest, stream bytestream.ByteStream_ReadServer) error {
 	name, err := parseRead(req.GetResourceName())
 	if err != nil {
@@ -47,6 +51,8 @@ func (s *byteStreamServer) Read(req *bytestream.ReadRequest, stream bytestream.B
 		return status.Errorf(codes.OutOfRange, "read_offset %d is outside the blob's %d bytes", offset, size)
 	case limit < 0:
 		return rpcError(fmt.Errorf("%w: read_limit %d is negative", errInvalid, limit))
+	case limit != 0 && name.compressed():
+		return rpcError(fmt.Errorf("%w: read_limit %d of a compressed blob", errInvalid, limit))
 	case limit == 0 || limit > size-offset:
 		limit = size - offset
 	}
@@ -55,6 +61,9 @@ func (s *byteStreamServer) Read(req *bytestream.ReadRequest, stream bytestream.B
 		return rpcError(err)
 	}
 	defer blob.Close()
+	if name.compressed() {
+		return rpcError(s.sendCompressed(stream, name.compressor, blob, limit))
+	}
 	return s.send(stream, blob, limit)
 }
 
@@ -81,14 +90,11 @@ func (s *byteStreamServer) send(stream bytestream.ByteStream_ReadServer, blob io
 // Write stores a blob. It answers as soon as the outcome is known, which for a
 // blob that is there already is at once.
 func (s *byteStreamServer) Write(stream bytestream.ByteStream_WriteServer) error {
-	first, err := stream.Recv()
-	if errors.Is(err, io.EOF) {
-		return rpcError(fmt.Errorf("%w: the stream has no message", errInvalid))
-	}
+	in, err := receiveFirst(stream)
 	if err != nil {
-		return err
+		return rpcError(err)
 	}
-	name, err := parseWrite(first.GetResourceName())
+	name, err := parseWrite(in.name)
 	if err != nil {
 		return rpcError(err)
 	}
@@ -96,21 +102,45 @@ func (s *byteStreamServer) Write(stream bytestream.ByteStream_WriteServer) error
 	if err != nil {
 		return rpcError(err)
 	}
-	if first.GetWriteOffset() != 0 {
-		return rpcError(fmt.Errorf("%w: write_offset %d: uploads start at 0 here, as QueryWriteStatus says", errInvalid, first.GetWriteOffset()))
-	}
-	if missing, err := instance.Store.FindMissing(stream.Context(), []cas.Digest{name.digest}); err != nil {
+	missing, err := instance.Store.FindMissing(stream.Context(), []cas.Digest{name.digest})
+	if err != nil {
 		return rpcError(err)
-	} else if len(missing) > 0 {
-		if err := instance.Store.Put(stream.Context(), cas.NewContent(name.digest, newUpload(stream, first))); err != nil {
-			return rpcError(err)
-		}
 	}
-	return stream.SendAndClose(&bytestream.WriteResponse{CommittedSize: name.digest.Size()})
+	committed := name.committedWhole()
+	switch {
+	case len(missing) == 0:
+	case name.compressed():
+		committed, err = s.putCompressed(stream.Context(), instance.Store, name, in)
+	default:
+		committed, err = s.put(stream.Context(), instance.Store, name, in)
+	}
+	if err != nil {
+		return rpcError(err)
+	}
+	return stream.SendAndClose(&bytestream.WriteResponse{CommittedSize: committed})
+}
+
+// put stores an identity upload, or goes on with one.
+func (s *byteStreamServer) put(ctx context.Context, store cas.Putter, name resource, in *incoming) (int64, error) {
+	if in.start() == 0 && in.finished { // nothing is left to break off
+		return name.digest.Size(), store.Put(ctx, cas.NewContent(name.digest, in))
+	}
+	call := newWriteCall(in)
+	var u *upload
+	var err error
+	if in.start() == 0 {
+		u, err = s.uploads.start(ctx, store, name, call)
+	} else {
+		u, err = s.uploads.resume(name, call)
+	}
+	if err != nil {
+		return 0, err
+	}
+	return u.wait(ctx, call)
 }
 
 // QueryWriteStatus tells where to go on with an upload: at the start, unless
-// the blob is there.
+// the blob is there or a Write of the same name brought some of it.
 func (s *byteStreamServer) QueryWriteStatus(ctx context.Context, req *bytestream.QueryWriteStatusRequest) (*bytestream.QueryWriteStatusResponse, error) {
 	name, err := parseWrite(req.GetResourceName())
 	if err != nil {
@@ -124,62 +154,21 @@ func (s *byteStreamServer) QueryWriteStatus(ctx context.Context, req *bytestream
 	if err != nil {
 		return nil, rpcError(err)
 	}
-	if len(missing) > 0 {
+	switch {
+	case len(missing) == 0:
+		return &bytestream.QueryWriteStatusResponse{CommittedSize: name.committedWhole(), Complete: true}, nil
+	case name.compressed():
 		return &bytestream.QueryWriteStatusResponse{}, nil
-	}
-	return &bytestream.QueryWriteStatusResponse{CommittedSize: name.digest.Size(), Complete: true}, nil
-}
-
-// upload is the data of a Write stream as a reader. Its io.EOF means that the
-// client said that it has finished.
-type upload struct {
-	stream   bytestream.ByteStream_WriteServer
-	name     string
-	data     []byte // received, not read yet
-	offset   int64  // where the next message must go on
-	finished bool
-}
-
-func newUpload(stream bytestream.ByteStream_WriteServer, first *bytestream.WriteRequest) *upload {
-	return &upload{
-		stream:   stream,
-		name:     first.GetResourceName(),
-		data:     first.GetData(),
-		offset:   int64(len(first.GetData())),
-		finished: first.GetFinishWrite(),
+	default:
+		return &bytestream.QueryWriteStatusResponse{CommittedSize: s.uploads.committed(name)}, nil
 	}
 }
 
-// Read implements io.Reader.
-func (u *upload) Read(p []byte) (int, error) {
-	for len(u.data) == 0 {
-		if u.finished {
-			return 0, io.EOF
-		}
-		if err := u.receive(); err != nil {
-			return 0, err
-		}
+// committedWhole is the committed_size of a blob that is there, whoever brought
+// it: compressed it has no size that the client and the server agree on.
+func (r resource) committedWhole() int64 {
+	if r.compressed() {
+		return -1
 	}
-	n := copy(p, u.data)
-	u.data = u.data[n:]
-	return n, nil
-}
-
-func (u *upload) receive() error {
-	req, err := u.stream.Recv()
-	if errors.Is(err, io.EOF) {
-		return fmt.Errorf("%w: the upload ended after %d bytes without finish_write", errInvalid, u.offset)
-	}
-	if err != nil {
-		return err
-	}
-	if name := req.GetResourceName(); name != "" && name != u.name {
-		return fmt.Errorf("%w: the resource name changed in the middle to %q", errInvalid, clip(name))
-	}
-	if req.GetWriteOffset() != u.offset {
-		return fmt.Errorf("%w: write_offset %d, but %d bytes came before", errInvalid, req.GetWriteOffset(), u.offset)
-	}
-	u.data, u.finished = req.GetData(), req.GetFinishWrite()
-	u.offset += int64(len(u.data))
-	return nil
+	return r.digest.Size()
 }

@@ -35,11 +35,14 @@ func (s *capabilitiesServer) GetCapabilities(_ context.Context, req *repb.GetCap
 	}}
 	return &repb.ServerCapabilities{
 		CacheCapabilities: &repb.CacheCapabilities{
-			DigestFunctions:               functions,
-			ActionCacheUpdateCapabilities: &repb.ActionCacheUpdateCapabilities{UpdateEnabled: true},
-			CachePriorityCapabilities:     priorities,
-			MaxBatchTotalSizeBytes:        maxBatchBytes,
-			SymlinkAbsolutePathStrategy:   repb.SymlinkAbsolutePathStrategy_ALLOWED,
+			DigestFunctions:                 functions,
+			ActionCacheUpdateCapabilities:   &repb.ActionCacheUpdateCapabilities{UpdateEnabled: true},
+			CachePriorityCapabilities:       priorities,
+			MaxBatchTotalSizeBytes:          maxBatchBytes,
+			SymlinkAbsolutePathStrategy:     repb.SymlinkAbsolutePathStrategy_ALLOWED,
+			SupportedCompressors:            compressors(),
+			SupportedBatchUpdateCompressors: compressors(),
+			MaxCasBlobSizeBytes:             0, // none but what the store has room for
 		},
 		ExecutionCapabilities: &repb.ExecutionCapabilities{
 			// Old clients compare the singular field with their own function.
@@ -48,8 +51,9 @@ func (s *capabilitiesServer) GetCapabilities(_ context.Context, req *repb.GetCap
 			ExecEnabled:                   true,
 			ExecutionPriorityCapabilities: priorities,
 		},
-		// Bazel 4 to 7 speak 2.0 and refuse a server that does not.
+		// Bazel 4 to 7 speak 2.0 and refuse a server that does not. From 2.13 on,
+		// chunks would have to be mapped by streams instead of SplitBlob.
 		LowApiVersion:  &semver.SemVer{Major: 2, Minor: 0},
-		HighApiVersion: &semver.SemVer{Major: 2, Minor: 3},
+		HighApiVersion: &semver.SemVer{Major: 2, Minor: 12},
 	}, nil
 }

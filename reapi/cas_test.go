@@ -91,7 +91,7 @@ func TestBatchUpdateBlobs(t *testing.T) {
 		{Digest: digest(""), Data: nil},
 		{Digest: digest("good"), Data: []byte("good")},
 		{Digest: wrongSize, Data: []byte("size")},
-		{Digest: digest("packed"), Data: []byte("packed"), Compressor: repb.Compressor_ZSTD},
+		{Digest: digest("packed"), Data: []byte("packed"), Compressor: repb.Compressor_BROTLI},
 	}
 	want := []codes.Code{0, codes.InvalidArgument, 0, 0, codes.InvalidArgument, codes.InvalidArgument}
 	for _, d := range badDigests() {

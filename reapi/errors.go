@@ -38,6 +38,7 @@ func codeOf(err error) codes.Code {
 		{tree.ErrInvalid, codes.InvalidArgument},
 		{execution.ErrInvalid, codes.InvalidArgument},
 		{tree.ErrOutput, codes.FailedPrecondition},
+		{errReplaced, codes.Aborted},
 		{execution.ErrTimeout, codes.DeadlineExceeded},
 		{execution.ErrDraining, codes.Unavailable},
 		{execution.ErrCancelled, codes.Canceled},

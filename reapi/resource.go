@@ -2,6 +2,7 @@ package reapi
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -12,64 +13,82 @@ import (
 
 // resource is a parsed ByteStream resource name.
 type resource struct {
-	instance string
-	upload   string // the upload's unique id; empty when reading
-	digest   cas.Digest
+	instance   string
+	upload     string // the upload's unique id; empty when reading
+	compressor repb.Compressor_Value
+	digest     cas.Digest
 }
 
-// parseRead parses [instance/]blobs/[function/]hash/size.
+func (r resource) compressed() bool { return r.compressor != repb.Compressor_IDENTITY }
+
+// Keywords of resource names.
+const (
+	plainKeyword  = "blobs"
+	packedKeyword = "compressed-blobs"
+	uploadKeyword = "uploads"
+)
+
+// parseRead parses [instance/]blobs/[function/]hash/size and
+// [instance/]compressed-blobs/compressor/[function/]hash/size.
 func parseRead(name string) (resource, error) {
-	r, rest, err := splitName(name, "blobs")
+	r, rest, err := splitName(name, plainKeyword, packedKeyword)
 	if err != nil {
 		return resource{}, err
 	}
-	rest, err = r.parseDigest(name, rest)
+	rest, err = r.parseBlob(name, rest)
 	if err == nil && len(rest) > 0 {
 		err = fmt.Errorf("%w: resource name %q goes on after the size", errInvalid, clip(name))
 	}
 	return r, err
 }
 
-// parseWrite parses [instance/]uploads/id/blobs/[function/]hash/size[/anything].
+// parseWrite parses [instance/]uploads/id/ and then what parseRead does, with
+// /anything behind it.
 func parseWrite(name string) (resource, error) {
-	r, rest, err := splitName(name, "uploads")
+	r, rest, err := splitName(name, uploadKeyword)
 	if err != nil {
 		return resource{}, err
 	}
-	if len(rest) < 2 || rest[0] == "" {
+	if len(rest) < 3 || rest[1] == "" {
 		return resource{}, fmt.Errorf("%w: resource name %q has no upload id", errInvalid, clip(name))
 	}
-	r.upload = rest[0]
-	if rest[1] == "compressed-blobs" {
-		return resource{}, errCompressed(name)
-	}
-	if rest[1] != "blobs" {
-		return resource{}, fmt.Errorf("%w: in resource name %q \"blobs\" must follow the upload id", errInvalid, clip(name))
-	}
-	_, err = r.parseDigest(name, rest[2:])
+	r.upload = rest[1]
+	_, err = r.parseBlob(name, rest[2:])
 	return r, err
 }
 
-// splitName divides a name at its first keyword, which must be the wanted one.
-// What is before it is the instance name.
-func splitName(name, want string) (resource, []string, error) {
+// splitName divides a name before its first keyword, which must be one of the
+// wanted ones. What is before it is the instance name.
+func splitName(name string, wanted ...string) (resource, []string, error) {
 	segments := strings.Split(name, "/")
 	for i, s := range segments {
 		switch {
-		case s == want:
+		case slices.Contains(wanted, s):
 			r := resource{instance: strings.Join(segments[:i], "/")}
-			return r, segments[i+1:], CheckInstanceName(r.instance)
-		case s == "compressed-blobs":
-			return resource{}, nil, errCompressed(name)
+			return r, segments[i:], CheckInstanceName(r.instance)
 		case reserved(s):
-			return resource{}, nil, fmt.Errorf("%w: resource name %q has %q where this call wants %q", errInvalid, clip(name), s, want)
+			return resource{}, nil, fmt.Errorf("%w: resource name %q has %q where this call wants %q", errInvalid, clip(name), s, wanted)
 		}
 	}
-	return resource{}, nil, fmt.Errorf("%w: resource name %q has no %q in it", errInvalid, clip(name), want)
+	return resource{}, nil, fmt.Errorf("%w: resource name %q has none of %q in it", errInvalid, clip(name), wanted)
 }
 
-func errCompressed(name string) error {
-	return fmt.Errorf("%w: resource name %q asks for compression, which this server does not announce", errInvalid, clip(name))
+// parseBlob takes blobs/ or compressed-blobs/compressor/ and a digest off the
+// segments.
+func (r *resource) parseBlob(name string, segments []string) ([]string, error) {
+	switch {
+	case segments[0] == plainKeyword:
+		return r.parseDigest(name, segments[1:])
+	case segments[0] != packedKeyword:
+		return nil, fmt.Errorf("%w: in resource name %q %q or %q must follow the upload id", errInvalid, clip(name), plainKeyword, packedKeyword)
+	case len(segments) < 2:
+		return nil, fmt.Errorf("%w: resource name %q names no compressor", errInvalid, clip(name))
+	}
+	var err error
+	if r.compressor, err = compressorNamed(segments[1]); err != nil {
+		return nil, fmt.Errorf("resource name %q: %w", clip(name), err)
+	}
+	return r.parseDigest(name, segments[2:])
 }
 
 // parseDigest takes [function/]hash/size off the segments.

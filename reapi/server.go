@@ -1,6 +1,7 @@
 package reapi
 
 import (
+	"context"
 	"errors"
 	"time"
 
@@ -19,7 +20,8 @@ import (
 // Server is a gRPC server with the services of the Remote Execution API.
 type Server struct {
 	*grpc.Server
-	health *health.Server
+	health  *health.Server
+	uploads *uploads
 }
 
 // maxReceive leaves room for a full batch, and for clients that put 4 MiB into
@@ -43,13 +45,15 @@ func NewServer(instances Instances, scheduler *execution.Scheduler) (*Server, er
 			grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
 			grpc.KeepaliveParams(keepalive.ServerParameters{Time: time.Minute, Timeout: 20 * time.Second}),
 		),
-		health: health.NewServer(),
+		health:  health.NewServer(),
+		uploads: newUploads(defaultUploadLimits()),
 	}
+	codecs := newCodecs()
 	repb.RegisterCapabilitiesServer(s, &capabilitiesServer{instances: instances})
-	repb.RegisterContentAddressableStorageServer(s, &casServer{instances: instances})
+	repb.RegisterContentAddressableStorageServer(s, &casServer{instances: instances, codecs: codecs})
 	repb.RegisterActionCacheServer(s, &actionCacheServer{instances: instances})
 	repb.RegisterExecutionServer(s, &executionServer{instances: instances, scheduler: scheduler})
-	bytestream.RegisterByteStreamServer(s.Server, newByteStreamServer(instances))
+	bytestream.RegisterByteStreamServer(s.Server, newByteStreamServer(instances, codecs, s.uploads))
 	grpc_health_v1.RegisterHealthServer(s, s.health)
 	reflection.Register(s)
 	return s, nil
@@ -60,10 +64,15 @@ func (s *Server) Drain() { s.health.Shutdown() }
 
 // Finish ends the calls that are left, after the executions have ended: the
 // last messages still go out, and a client that does not read them is cut off.
+// Uploads that broke off are given up.
 func (s *Server) Finish() {
-	timer := time.AfterFunc(finishTimeout, s.Stop)
-	defer timer.Stop()
+	s.uploads.close()
+	ctx, cancel := context.WithTimeout(context.Background(), finishTimeout)
+	defer cancel()
+	stop := context.AfterFunc(ctx, s.Stop)
+	defer stop()
 	s.GracefulStop()
+	s.uploads.wait(ctx)
 }
 
 const finishTimeout = 5 * time.Second

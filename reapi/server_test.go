@@ -3,6 +3,7 @@ package reapi_test
 import (
 	"context"
 	"net"
+	"slices"
 	"testing"
 	"time"
 
@@ -34,7 +35,7 @@ func (f executorFunc) Execute(ctx context.Context, t *execution.Task, report exe
 
 // fixture is a server on loopback, with a client's connection to it.
 type fixture struct {
-	t         *testing.T
+	t         testing.TB
 	conn      *grpc.ClientConn
 	instances reapi.Instances
 	server    *reapi.Server
@@ -43,13 +44,19 @@ type fixture struct {
 
 func newFixture(t *testing.T) *fixture {
 	t.Helper()
-	f := &fixture{t: t, instances: reapi.Instances{}}
+	instances := reapi.Instances{}
 	for _, name := range []string{"", "team/one"} {
 		store := memory.New(64 << 20)
-		f.instances[name] = &execution.Instance{
+		instances[name] = &execution.Instance{
 			Name: name, Store: store, Results: actioncache.Complete(actioncache.NewMemory(1000), store),
 		}
 	}
+	return newFixtureOf(t, instances)
+}
+
+func newFixtureOf(t testing.TB, instances reapi.Instances) *fixture {
+	t.Helper()
+	f := &fixture{t: t, instances: instances}
 	slots, err := execution.NewSlots(2, 100)
 	if err != nil {
 		t.Fatal(err)
@@ -128,7 +135,7 @@ func TestCapabilities(t *testing.T) {
 		if low := c.GetLowApiVersion(); low.GetMajor() != 2 || low.GetMinor() != 0 {
 			t.Errorf("low version %v keeps Bazel 4 out", low)
 		}
-		if high := c.GetHighApiVersion(); high.GetMajor() != 2 || high.GetMinor() < 3 {
+		if high := c.GetHighApiVersion(); high.GetMajor() != 2 || high.GetMinor() != 12 {
 			t.Errorf("high version %v", high)
 		}
 		ex, ca := c.GetExecutionCapabilities(), c.GetCacheCapabilities()
@@ -148,7 +155,17 @@ func TestCapabilities(t *testing.T) {
 			}
 			seen[fn] = true
 		}
-		if len(ca.GetSupportedCompressors()) > 0 || ca.GetSplitBlobSupport() || ca.GetSpliceBlobSupport() {
+		if len(seen) != 8 || ca.GetDigestFunctions()[0] != repb.DigestFunction_SHA256 || !slices.Equal(ca.GetDigestFunctions(), ex.GetDigestFunctions()) {
+			t.Errorf("digest functions %v and %v", ca.GetDigestFunctions(), ex.GetDigestFunctions())
+		}
+		both := []repb.Compressor_Value{repb.Compressor_ZSTD, repb.Compressor_DEFLATE}
+		if !slices.Equal(ca.GetSupportedCompressors(), both) || !slices.Equal(ca.GetSupportedBatchUpdateCompressors(), both) {
+			t.Errorf("compressors %v, in batches %v", ca.GetSupportedCompressors(), ca.GetSupportedBatchUpdateCompressors())
+		}
+		if n := ca.GetMaxCasBlobSizeBytes(); n != 0 {
+			t.Errorf("blobs of at most %d bytes", n)
+		}
+		if ca.GetSplitBlobSupport() || ca.GetSpliceBlobSupport() {
 			t.Error("something is promised that is not there")
 		}
 		for _, r := range ca.GetCachePriorityCapabilities().GetPriorities() {
