@@ -29,6 +29,17 @@ func (c *classicInstance) Freeze(context.Context) error { return nil }
 // Thaw implements runners.Freezes.
 func (c *classicInstance) Thaw(context.Context) error { return nil }
 
+// Remove implements runners.Instance. podman leaves the processes that watched
+// its execs.
+func (c *classicInstance) Remove(ctx context.Context) error {
+	if err := c.instance.Remove(ctx); err != nil {
+		return err
+	}
+	ctx, cancel := lingering(ctx, mutationPatience)
+	defer cancel()
+	return c.b.endConmons(ctx, c.id)
+}
+
 func (c *classicInstance) pause(ctx context.Context) error {
 	return c.b.call(ctx, "pause container "+c.spec.ID, func(ctx context.Context) error {
 		return containers.Pause(ctx, c.id, nil)

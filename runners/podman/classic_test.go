@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"strings"
@@ -23,6 +24,9 @@ func TestPodmanExec(t *testing.T) {
 	t.Run("not started", func(t *testing.T) { testClassicNotStarted(t, start(t, b, runners.HostImage)) })
 	t.Run("timeout", func(t *testing.T) { testClassicTimeout(t, start(t, b, runners.HostImage)) })
 	t.Run("cancel", func(t *testing.T) { testClassicCancel(t, start(t, b, runners.HostImage)) })
+	if left := processesOf(t, fmt.Sprintf("hearth-test-%d-", os.Getpid())); len(left) > 0 {
+		t.Errorf("processes that podman exec left: %q", left)
+	}
 }
 
 func testClassicCommands(t *testing.T, r *runner) {
@@ -79,14 +83,14 @@ func testClassicNotStarted(t *testing.T, r *runner) {
 
 func testClassicTimeout(t *testing.T, r *runner) {
 	cmd := shell("echo begun; sleep 3600")
-	cmd.Timeout = 500 * time.Millisecond
+	cmd.Timeout = 2 * time.Second
 	var stdout strings.Builder
 	res, err := r.Run(ctx(t), cmd, &stdout, io.Discard)
 	if err != nil || !res.TimedOut || res.Duration < cmd.Timeout || stdout.String() != "begun\n" {
 		t.Errorf("%+v %v, printed %q", res, err, stdout.String())
 	}
 	cmd = shell("trap 'echo asked; exit 3' TERM; while :; do sleep 0.01; done")
-	cmd.Timeout, cmd.Grace = 500*time.Millisecond, patience
+	cmd.Timeout, cmd.Grace = 2*time.Second, patience
 	stdout.Reset()
 	res, err = r.Run(ctx(t), cmd, &stdout, io.Discard)
 	if err != nil || !res.TimedOut || res.ExitCode != 3 || stdout.String() != "asked\n" {

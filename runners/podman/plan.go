@@ -109,6 +109,8 @@ default_ulimits = [%s]
 
 [engine]
 events_logger = "file"
+# How long the result of an exec is kept, and two processes with it.
+exit_command_delay = 10
 runtime = %q
 `, p.ulimitList(), p.runtime)
 	if !p.systemd {

@@ -28,7 +28,10 @@ func TestServiceDies(t *testing.T) {
 		spec := newSpec(t, b, runners.HostImage)
 		errs := make(chan error, 1)
 		go func() {
-			_, err := b.Start(ctx(t), spec)
+			in, err := b.Start(ctx(t), spec)
+			if err == nil {
+				err = in.Remove(ctx(t))
+			}
 			errs <- err
 		}()
 		// Nothing shows from outside that it was sent, but what comes before

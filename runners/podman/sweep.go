@@ -7,8 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
-	"strings"
 	"syscall"
 
 	"github.com/containers/podman/v5/pkg/bindings/containers"
@@ -27,7 +25,9 @@ func (b *Backend) Sweep(ctx context.Context) (int, error) {
 		return 0, err
 	}
 	removed := 0
+	var ids []string
 	for _, c := range found {
+		ids = append(ids, c.ID)
 		if err := b.thawLeft(ctx, c); err != nil {
 			return removed, err
 		}
@@ -36,7 +36,7 @@ func (b *Backend) Sweep(ctx context.Context) (int, error) {
 		}
 		removed++
 	}
-	if err := b.endConmons(ctx); err != nil {
+	if err := b.endConmons(ctx, ids...); err != nil {
 		return removed, fmt.Errorf("end the conmon processes of an earlier hearth: %w", err)
 	}
 	n, err := b.sweepDirs()
@@ -69,67 +69,6 @@ func (b *Backend) thawLeft(ctx context.Context, c types.ListContainer) (err erro
 	}
 	if err := files.setFrozen(ctx, false); err != nil && !errors.Is(err, syscall.ENODEV) {
 		return fmt.Errorf("thaw container %s: %w", c.ID, err)
-	}
-	return nil
-}
-
-// endConmons ends the conmon processes of this data directory's runners, whose
-// containers are gone. Most have ended with them.
-func (b *Backend) endConmons(ctx context.Context) error {
-	entries, err := os.ReadDir("/proc")
-	if err != nil {
-		return err
-	}
-	for _, entry := range entries {
-		pid, err := strconv.Atoi(entry.Name())
-		if err != nil || !b.isConmon(pid) {
-			continue
-		}
-		if err := b.endConmon(ctx, pid); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// isConmon tells by its log whether a process watches a container of an earlier
-// hearth, or one that has been removed.
-func (b *Backend) isConmon(pid int) bool {
-	args, err := arguments(pid)
-	if err != nil || filepath.Base(args[0]) != "conmon" {
-		return false // a process that has ended is none, too
-	}
-	for _, arg := range args {
-		name, isOurs := strings.CutPrefix(arg, "k8s-file:"+b.RunnersDir()+"/")
-		if isOurs {
-			return !b.isLive(filepath.Dir(name))
-		}
-	}
-	return false
-}
-
-// endConmon gives a conmon the time that it needs to write down how its
-// container ended.
-func (b *Backend) endConmon(ctx context.Context, pid int) (err error) {
-	process, err := openPidfd(pid)
-	if errors.Is(err, syscall.ESRCH) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, process.close()) }()
-	if ended, err := process.ended(ctx, serviceStopTimeout); ended || err != nil {
-		return err
-	}
-	if !b.isConmon(pid) {
-		return nil // another process by now
-	}
-	if err := process.signal(syscall.SIGKILL); err != nil {
-		return err
-	}
-	if ended, err := process.ended(ctx, serviceStopTimeout); !ended {
-		return errors.Join(err, fmt.Errorf("conmon, process %d, does not end", pid))
 	}
 	return nil
 }
