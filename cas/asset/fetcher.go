@@ -65,10 +65,13 @@ func (f *Fetcher) Fetch(ctx context.Context, req Request) (Fetched, error) {
 	}
 	q.Timeout = min(cmp.Or(q.Timeout, f.options.DefaultTimeout), f.options.MaxTimeout)
 	name, oldest := q.flight(), q.Oldest
-	if started, ok := f.flights.missed(name); ok && started.Before(oldest) {
-		oldest = started
+	known := func(ctx context.Context) (Fetched, bool, error) {
+		if started, ok := f.flights.missed(name); ok && started.Before(oldest) {
+			oldest = started
+		}
+		return f.associations.find(ctx, q.keys(), oldest)
 	}
-	fetched, ok, err := f.associations.find(ctx, q.keys(), oldest)
+	fetched, ok, err := known(ctx)
 	if ok || err != nil {
 		return fetched, err
 	}
@@ -76,8 +79,7 @@ func (f *Fetcher) Fetch(ctx context.Context, req Request) (Fetched, error) {
 		return Fetched{}, err
 	}
 	return f.flights.do(ctx, name, q.Timeout, func(ctx context.Context) (Fetched, error) {
-		// Another download of it may have ended since we looked.
-		fetched, ok, err := f.associations.find(ctx, q.keys(), oldest)
+		fetched, ok, err := known(ctx) // another download may have ended since
 		if ok || err != nil {
 			return fetched, err
 		}
