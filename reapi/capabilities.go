@@ -33,7 +33,7 @@ func (s *capabilitiesServer) GetCapabilities(_ context.Context, req *repb.GetCap
 	priorities := &repb.PriorityCapabilities{Priorities: []*repb.PriorityCapabilities_PriorityRange{
 		{MinPriority: -priorityRange, MaxPriority: priorityRange},
 	}}
-	return &repb.ServerCapabilities{
+	c := &repb.ServerCapabilities{
 		CacheCapabilities: &repb.CacheCapabilities{
 			DigestFunctions:                 functions,
 			ActionCacheUpdateCapabilities:   &repb.ActionCacheUpdateCapabilities{UpdateEnabled: true},
@@ -55,5 +55,7 @@ func (s *capabilitiesServer) GetCapabilities(_ context.Context, req *repb.GetCap
 		// chunks would have to be mapped by streams instead of SplitBlob.
 		LowApiVersion:  &semver.SemVer{Major: 2, Minor: 0},
 		HighApiVersion: &semver.SemVer{Major: 2, Minor: 12},
-	}, nil
+	}
+	chunkingCapabilities(c.CacheCapabilities)
+	return c, nil
 }

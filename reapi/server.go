@@ -49,8 +49,12 @@ func NewServer(instances Instances, scheduler *execution.Scheduler) (*Server, er
 		uploads: newUploads(defaultUploadLimits()),
 	}
 	codecs := newCodecs()
+	chunks, err := newChunkServer(&casServer{instances: instances, codecs: codecs})
+	if err != nil {
+		return nil, err
+	}
 	repb.RegisterCapabilitiesServer(s, &capabilitiesServer{instances: instances})
-	repb.RegisterContentAddressableStorageServer(s, &casServer{instances: instances, codecs: codecs})
+	repb.RegisterContentAddressableStorageServer(s, chunks)
 	repb.RegisterActionCacheServer(s, &actionCacheServer{instances: instances})
 	repb.RegisterExecutionServer(s, &executionServer{instances: instances, scheduler: scheduler})
 	bytestream.RegisterByteStreamServer(s.Server, newByteStreamServer(instances, codecs, s.uploads))

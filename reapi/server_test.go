@@ -42,7 +42,7 @@ type fixture struct {
 	run       executorFunc
 }
 
-func newFixture(t *testing.T) *fixture {
+func newFixture(t testing.TB) *fixture {
 	t.Helper()
 	instances := reapi.Instances{}
 	for _, name := range []string{"", "team/one"} {
@@ -165,9 +165,7 @@ func TestCapabilities(t *testing.T) {
 		if n := ca.GetMaxCasBlobSizeBytes(); n != 0 {
 			t.Errorf("blobs of at most %d bytes", n)
 		}
-		if ca.GetSplitBlobSupport() || ca.GetSpliceBlobSupport() {
-			t.Error("something is promised that is not there")
-		}
+		checkChunkingCapabilities(t, ca)
 		for _, r := range ca.GetCachePriorityCapabilities().GetPriorities() {
 			if r.GetMinPriority() > 0 || r.GetMaxPriority() < 0 {
 				t.Errorf("priorities %v exclude 0", r)
@@ -251,12 +249,19 @@ func TestHealthAndReflection(t *testing.T) {
 	}
 }
 
-// What Capabilities do not promise answers UNIMPLEMENTED (REAPI A19).
+// What Capabilities do not promise answers UNIMPLEMENTED: chunks are mapped by
+// streams from version 2.13 on only (REAPI A19).
 func TestUnimplemented(t *testing.T) {
 	f := newFixture(t)
 	client := repb.NewContentAddressableStorageClient(f.conn)
-	_, err := client.SplitBlob(t.Context(), &repb.SplitBlobRequest{})
-	wantCode(t, "SplitBlob", err, codes.Unimplemented)
-	_, err = client.SpliceBlob(t.Context(), &repb.SpliceBlobRequest{})
-	wantCode(t, "SpliceBlob", err, codes.Unimplemented)
+	get, err := client.GetChunkMapping(t.Context(), &repb.GetChunkMappingRequest{})
+	if err == nil {
+		_, err = get.Recv()
+	}
+	wantCode(t, "GetChunkMapping", err, codes.Unimplemented)
+	register, err := client.RegisterChunkMapping(t.Context())
+	if err == nil {
+		_, err = register.CloseAndRecv()
+	}
+	wantCode(t, "RegisterChunkMapping", err, codes.Unimplemented)
 }
