@@ -12,6 +12,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/hearth-build/hearth/cas"
+	"github.com/hearth-build/hearth/cas/asset"
 	"github.com/hearth-build/hearth/cas/tree"
 	"github.com/hearth-build/hearth/reapi/execution"
 	"github.com/hearth-build/hearth/runners"
@@ -37,6 +38,15 @@ func codeOf(err error) codes.Code {
 		{cas.ErrOutOfRange, codes.OutOfRange},
 		{tree.ErrInvalid, codes.InvalidArgument},
 		{execution.ErrInvalid, codes.InvalidArgument},
+		{asset.ErrInvalid, codes.InvalidArgument},
+		{asset.ErrUnimplemented, codes.Unimplemented},
+		{asset.ErrForbidden, codes.PermissionDenied},
+		{asset.ErrClosed, codes.Unavailable},
+		{asset.ErrAbsent, codes.NotFound},
+		{asset.ErrDenied, codes.PermissionDenied},
+		{asset.ErrBroken, codes.Aborted},
+		{asset.ErrTooLarge, codes.ResourceExhausted},
+		{asset.ErrTimeout, codes.DeadlineExceeded},
 		{tree.ErrOutput, codes.FailedPrecondition},
 		{errReplaced, codes.Aborted},
 		{execution.ErrTimeout, codes.DeadlineExceeded},

@@ -28,8 +28,11 @@ type Server struct {
 // one message of an upload.
 const maxReceive = 8 << 20
 
+// Option adds a service that not every server has.
+type Option func(*Server, Instances)
+
 // NewServer returns a server for the instances whose executions go to scheduler.
-func NewServer(instances Instances, scheduler *execution.Scheduler) (*Server, error) {
+func NewServer(instances Instances, scheduler *execution.Scheduler, options ...Option) (*Server, error) {
 	for name := range instances {
 		if err := CheckInstanceName(name); err != nil {
 			return nil, err
@@ -58,6 +61,9 @@ func NewServer(instances Instances, scheduler *execution.Scheduler) (*Server, er
 	repb.RegisterActionCacheServer(s, &actionCacheServer{instances: instances})
 	repb.RegisterExecutionServer(s, &executionServer{instances: instances, scheduler: scheduler})
 	bytestream.RegisterByteStreamServer(s.Server, newByteStreamServer(instances, codecs, s.uploads))
+	for _, add := range options {
+		add(s, instances)
+	}
 	grpc_health_v1.RegisterHealthServer(s, s.health)
 	reflection.Register(s)
 	return s, nil
