@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -34,8 +35,20 @@ func isolate() error {
 // these as they are. A caught SIGPIPE also keeps a broken stderr from ending the
 // server.
 func catchSignals() (stop func()) {
+	resetReserved()
 	caught := make(chan os.Signal, 1) // never read; signals beyond the first are dropped
 	signal.Notify(caught, syscall.SIGHUP, syscall.SIGINT, syscall.SIGTERM, syscall.SIGPIPE,
 		syscall.SIGTSTP, syscall.SIGTTIN, syscall.SIGTTOU, syscall.SIGCONT)
 	return func() { signal.Stop(caught) }
+}
+
+// resetReserved gives the signals that C libraries keep for themselves their
+// default effect. Go's runtime never touches them, and some parents (make is
+// one) start their children with them ignored.
+func resetReserved() {
+	var byDefault [5]uint64 // a struct sigaction of the kernel's, all zero
+	for signal := uintptr(32); signal <= 34; signal++ {
+		// It cannot fail: the signals exist and the struct is readable.
+		_, _, _ = unix.RawSyscall6(unix.SYS_RT_SIGACTION, signal, uintptr(unsafe.Pointer(&byDefault)), 0, 8, 0, 0)
+	}
 }

@@ -149,7 +149,7 @@ func (c *capture) addLink(r *repb.ActionResult, f found) {
 		//nolint:staticcheck // Deprecated field that clients of API 2.0 read.
 		r.OutputFileSymlinks = append(r.OutputFileSymlinks, l)
 	case wantDirectory:
-		//nolint:staticcheck // likewise.
+		//nolint:staticcheck // Deprecated field that clients of API 2.0 read.
 		r.OutputDirectorySymlinks = append(r.OutputDirectorySymlinks, l)
 	}
 }

@@ -33,17 +33,27 @@ func readDir(fd int, f func(dirent) error) error {
 		case err != nil || n == 0:
 			return err
 		}
-		for rest := buf[:n]; len(rest) > direntName; {
-			length := binary.NativeEndian.Uint16(rest[direntReclen:])
-			name, _, _ := bytes.Cut(rest[direntName:length], []byte{0})
-			if s := string(name); s != "." && s != ".." {
-				if err := f(dirent{name: s, kind: rest[direntKind]}); err != nil {
-					return err
-				}
-			}
-			rest = rest[length:]
+		if err := eachEntry(buf[:n], f); err != nil {
+			return err
 		}
 	}
+}
+
+// eachEntry calls f for each entry that the kernel wrote into buf.
+func eachEntry(buf []byte, f func(dirent) error) error {
+	for len(buf) > direntName {
+		length := binary.NativeEndian.Uint16(buf[direntReclen:])
+		name, _, _ := bytes.Cut(buf[direntName:length], []byte{0})
+		entry := dirent{name: string(name), kind: buf[direntKind]}
+		buf = buf[length:]
+		if entry.name == "." || entry.name == ".." {
+			continue
+		}
+		if err := f(entry); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // kindOf is the DT_ constant of an entry that is not followed.
