@@ -35,6 +35,10 @@ func (f Function) Content(data []byte) *Content {
 // Digest returns the digest that the bytes claim.
 func (c *Content) Digest() Digest { return c.digest }
 
+// Unread reports whether nothing was read yet, so that a Putter which was not
+// able to take the content can be followed by another one.
+func (c *Content) Unread() bool { return c.n == 0 && c.err == nil }
+
 // Read implements io.Reader.
 func (c *Content) Read(p []byte) (int, error) {
 	if c.err != nil {

@@ -77,6 +77,17 @@ func TestContentKeepsItsError(t *testing.T) {
 	}
 }
 
+func TestUnread(t *testing.T) {
+	for _, c := range []*cas.Content{cas.SHA256.Content([]byte("abc")), cas.Checked(cas.SHA256.Sum([]byte("abc")), []byte("abc")), cas.SHA256.Content(nil)} {
+		if !c.Unread() {
+			t.Errorf("%v counts as read before it is", c.Digest())
+		}
+		if _, err := c.Bytes(); err != nil || c.Unread() {
+			t.Errorf("%v after Bytes: %v, unread %t", c.Digest(), err, c.Unread())
+		}
+	}
+}
+
 // A client may claim any size; memory follows what it sends.
 func TestBytesDoesNotTrustTheSize(t *testing.T) {
 	d, err := cas.ParseDigest(cas.SHA256, cas.SHA256.Sum([]byte("abc")).Hash(), 1<<62)

@@ -19,6 +19,9 @@ var (
 	ErrNoSpace = errors.New("no space left for blobs")
 	// ErrTooLarge: the blob is over the store's limit for one blob.
 	ErrTooLarge = errors.New("blob is over the size limit")
+	// ErrUnavailable: where the blobs are cannot be reached, or not for now;
+	// nothing is said about the blob, and the same call may succeed later.
+	ErrUnavailable = errors.New("store is unavailable")
 	// ErrCannotLink: this blob cannot be had as a link, make a copy.
 	ErrCannotLink = errors.New("blob cannot be linked here")
 )
