@@ -49,6 +49,8 @@ type serveCmd struct {
 	MaxPrinted     bytesFlag     `help:"Most that an action may write to stdout or stderr, each." default:"4GiB"`
 	OrphanGrace    time.Duration `help:"How long an action goes on whose client is gone." default:"1m"`
 	DrainTimeout   time.Duration `help:"How long actions in flight may take to finish after SIGTERM." default:"30s"`
+
+	Assets assetsFlags `embed:""`
 }
 
 // validate fills in what has no fixed default, and names every bad flag.
@@ -82,6 +84,7 @@ func (c *serveCmd) validate() error {
 			errs = append(errs, fmt.Errorf("--instance: %w", err))
 		}
 	}
+	errs = append(errs, c.Assets.validate())
 	var err error
 	if c.ExecServer, err = findExecServer(c.ExecServer); err != nil {
 		errs = append(errs, err)

@@ -33,6 +33,7 @@ type stack struct {
 	backend   *lateBackend
 	pool      *runners.Pool
 	scheduler *execution.Scheduler
+	assets    *assets
 	server    *reapi.Server
 }
 
@@ -86,7 +87,11 @@ func (c *serveCmd) build(ctx context.Context, logger *slog.Logger, s *stack) err
 	if err != nil {
 		return err
 	}
-	s.server, err = reapi.NewServer(instances, s.scheduler)
+	s.assets, err = c.Assets.open(ctx, c.DataDir, instances)
+	if err != nil {
+		return err
+	}
+	s.server, err = reapi.NewServer(instances, s.scheduler, reapi.WithAssets(s.assets.byName))
 	return err
 }
 
@@ -142,10 +147,11 @@ func (c *serveCmd) executor(pool *runners.Pool, slots *execution.Slots, spool st
 func (s *stack) stop(ctx context.Context) error {
 	s.server.Drain()
 	errs := []error{s.scheduler.Close(ctx)}
-	s.server.Finish()
 	// From here on nothing waits for actions any more, only for clean-up.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanUpTimeout)
 	defer cancel()
+	errs = append(errs, s.assets.close(ctx))
+	s.server.Finish()
 	return errors.Join(append(errs, s.pool.Close(ctx), s.backend.Close(ctx))...)
 }
 
