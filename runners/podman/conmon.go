@@ -10,28 +10,35 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
-	"time"
 )
 
 // endConmons ends the conmon processes that watch over nothing any more: those
 // of containers that were removed, by ID, and those of this data directory's
 // runners that are not there. Most have ended by themselves.
 func (b *Backend) endConmons(ctx context.Context, containerIDs ...string) error {
-	entries, err := os.ReadDir("/proc")
-	if err != nil {
-		return err
-	}
 	idle := func(args []string) bool { return b.isIdleConmon(args, containerIDs) }
-	for _, entry := range entries {
-		pid, err := strconv.Atoi(entry.Name())
+	// A conmon begins with forking itself: only a look that finds none is proof.
+	for {
+		entries, err := os.ReadDir("/proc")
 		if err != nil {
-			continue
-		}
-		if err := endConmon(ctx, pid, idle); err != nil {
 			return err
 		}
+		found := false
+		for _, entry := range entries {
+			pid, err := strconv.Atoi(entry.Name())
+			if err != nil {
+				continue
+			}
+			ended, err := endConmon(ctx, pid, idle)
+			if err != nil {
+				return err
+			}
+			found = found || ended
+		}
+		if !found {
+			return nil
+		}
 	}
-	return nil
 }
 
 // isIdleConmon tells by the arguments of a process whether it is one of them.
@@ -53,17 +60,17 @@ func (b *Backend) isIdleConmon(args, containerIDs []string) bool {
 // endConmon gives the conmon of a container the time that it needs to write
 // down how the container ended. One of an exec session only waits for somebody
 // to ask for its result.
-func endConmon(ctx context.Context, pid int, idle func(args []string) bool) (err error) {
+func endConmon(ctx context.Context, pid int, idle func(args []string) bool) (found bool, err error) {
 	args, err := arguments(pid)
 	if err != nil || !idle(args) {
-		return nil // a process that has ended is none, too
+		return false, nil // a process that has ended is none, too
 	}
 	process, err := openPidfd(pid)
 	if errors.Is(err, syscall.ESRCH) {
-		return nil
+		return false, nil
 	}
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer func() { err = errors.Join(err, process.close()) }()
 	patience := serviceStopTimeout
@@ -71,16 +78,16 @@ func endConmon(ctx context.Context, pid int, idle func(args []string) bool) (err
 		patience = 0
 	}
 	if ended, err := process.ended(ctx, patience); ended || err != nil {
-		return err
+		return true, err
 	}
 	if args, err := arguments(pid); err != nil || !idle(args) {
-		return nil // another process by now
+		return false, nil // another process by now
 	}
 	if err := process.signal(syscall.SIGKILL); err != nil {
-		return err
+		return true, err
 	}
-	if ended, err := process.ended(ctx, 5*time.Second); !ended {
-		return errors.Join(err, fmt.Errorf("conmon, process %d, does not end", pid))
+	if ended, err := process.ended(ctx, serviceStopTimeout); !ended {
+		return true, errors.Join(err, fmt.Errorf("conmon, process %d, does not end", pid))
 	}
-	return nil
+	return true, nil
 }

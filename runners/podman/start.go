@@ -11,6 +11,7 @@ import (
 
 	"github.com/containers/podman/v5/libpod/define"
 	"github.com/containers/podman/v5/pkg/bindings/containers"
+	"golang.org/x/sys/unix"
 
 	"github.com/hearth-build/hearth/execserver"
 	"github.com/hearth-build/hearth/runners"
@@ -116,10 +117,13 @@ func (in *instance) find(ctx context.Context) error {
 		return err
 	}
 	if state.Pid == 0 {
-		return in.died(state)
+		return in.died(ctx)
 	}
-	if in.init, err = openPidfd(state.Pid); err != nil {
-		return errors.Join(err, in.died(state))
+	if in.init, err = openPidfd(state.Pid); errors.Is(err, unix.ESRCH) {
+		return in.died(ctx)
+	}
+	if err != nil {
+		return err
 	}
 	if in.cgroup, err = in.b.cgroups.openCgroup(state.Pid, in.id); err != nil {
 		in.b.log.Warn("not all files of a container's cgroup can be used; the slower ways of podman take their place", "runner", in.spec.ID, "error", err)
@@ -158,11 +162,7 @@ func (in *instance) awaitServer(ctx context.Context) error {
 			return pollErr
 		}
 		if ended {
-			state, stateErr := in.inspect(ctx)
-			if stateErr != nil {
-				return errors.Join(err, stateErr)
-			}
-			return in.died(state)
+			return in.died(ctx)
 		}
 		if !timedOut {
 			return err
@@ -170,14 +170,25 @@ func (in *instance) awaitServer(ctx context.Context) error {
 	}
 }
 
-// died tells how the container ended.
-func (in *instance) died(state *define.InspectContainerState) error {
-	words := in.lastWords()
-	if state.Error != "" {
-		words += "; podman: " + state.Error
+// died tells how the container ended, which podman itself learns a moment later.
+func (in *instance) died(ctx context.Context) error {
+	deadline := time.Now().Add(serviceStopTimeout)
+	for {
+		state, err := in.inspect(ctx)
+		if err != nil {
+			return err
+		}
+		if state.Running && time.Now().Before(deadline) {
+			time.Sleep(10 * time.Millisecond)
+			continue
+		}
+		words := in.lastWords()
+		if state.Error != "" {
+			words += "; podman: " + state.Error
+		}
+		return fmt.Errorf("%w: container %s ended at once (%s, exit code %d): %s",
+			runners.ErrLost, in.spec.ID, state.Status, state.ExitCode, words)
 	}
-	return fmt.Errorf("%w: container %s ended at once (%s, exit code %d): %s",
-		runners.ErrLost, in.spec.ID, state.Status, state.ExitCode, words)
 }
 
 // lastWords is the end of what the exec server printed.

@@ -55,11 +55,8 @@ func (w *watchdog) watch(ctx context.Context) error {
 		w.timedOut = true
 	}
 	if w.timedOut && w.cmd.Grace > 0 {
-		if _, err := w.instance.signalOthers(syscall.SIGTERM); err != nil {
+		if over, err := w.ask(); over || err != nil {
 			return err
-		}
-		if w.isOver(w.cmd.Grace) {
-			return nil
 		}
 	}
 	// Again and again: the command may not have been there yet.
@@ -69,6 +66,26 @@ func (w *watchdog) watch(ctx context.Context) error {
 		}
 		if w.isOver(20 * time.Millisecond) {
 			return nil
+		}
+	}
+}
+
+// ask asks the command to end, as soon as it is there, and waits for the grace.
+func (w *watchdog) ask() (over bool, err error) {
+	deadline := time.Now().Add(w.cmd.Grace)
+	for {
+		n, err := w.instance.signalOthers(syscall.SIGTERM)
+		if err != nil {
+			return false, err
+		}
+		if n > 0 {
+			return w.isOver(time.Until(deadline)), nil
+		}
+		if w.isOver(20 * time.Millisecond) {
+			return true, nil
+		}
+		if time.Now().After(deadline) {
+			return false, nil
 		}
 	}
 }
