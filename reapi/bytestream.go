@@ -123,6 +123,7 @@ func (s *byteStreamServer) Write(stream bytestream.ByteStream_WriteServer) error
 // put stores an identity upload, or goes on with one.
 func (s *byteStreamServer) put(ctx context.Context, store cas.Putter, name resource, in *incoming) (int64, error) {
 	if in.start() == 0 && in.finished { // nothing is left to break off
+		s.uploads.yield(name)
 		return name.digest.Size(), store.Put(ctx, cas.NewContent(name.digest, in))
 	}
 	call := newWriteCall(in)

@@ -73,6 +73,7 @@ func (s *byteStreamServer) putCompressed(ctx context.Context, store cas.Putter, 
 	if err != nil {
 		return 0, err
 	}
+	s.uploads.yield(name)
 	packed := &packedReader{r: in, left: maxPacked(name.digest.Size())}
 	if name.digest.Size() <= wholeBytes {
 		err = putPacked(ctx, store, name.digest, c, packed)

@@ -63,11 +63,8 @@ func packZstd(t *testing.T, data []byte, options ...zstd.EOption) []byte {
 
 // unpackers are what clients decompress with.
 func unpackers() map[string]func(t *testing.T, data []byte) []byte {
-	read := func(t *testing.T, r io.Reader, err error) []byte {
+	read := func(t *testing.T, r io.Reader) []byte {
 		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
 		data, err := io.ReadAll(r)
 		if err != nil {
 			t.Errorf("what came cannot be decompressed: %v", err)
@@ -77,10 +74,13 @@ func unpackers() map[string]func(t *testing.T, data []byte) []byte {
 	return map[string]func(t *testing.T, data []byte) []byte{
 		"zstd": func(t *testing.T, data []byte) []byte {
 			r, err := zstd.NewReader(bytes.NewReader(data))
+			if err != nil {
+				t.Fatal(err)
+			}
 			defer r.Close()
-			return read(t, r, err)
+			return read(t, r)
 		},
-		"deflate": func(t *testing.T, data []byte) []byte { return read(t, flate.NewReader(bytes.NewReader(data)), nil) },
+		"deflate": func(t *testing.T, data []byte) []byte { return read(t, flate.NewReader(bytes.NewReader(data))) },
 	}
 }
 
@@ -95,7 +95,7 @@ func text(size int) []byte {
 }
 
 // sizes are around what matters: empty, one message, whole blobs, a window.
-func sizes() []int { return []int{0, 1, 1000, 600_000, 1 << 20, 1<<20 + 1, 9_000_000} }
+func sizes() []int { return []int{0, 1, 1000, 600_000, 1 << 20, 1<<20 + 1, 2_500_000} }
 
 // REAPI A16, D32, D33, D35.
 func TestReadCompressed(t *testing.T) {
@@ -104,7 +104,7 @@ func TestReadCompressed(t *testing.T) {
 		blob := text(size)
 		f.put(blob)
 		for name, unpack := range unpackers() {
-			for _, offset := range []int{0, 1, size / 2, size} {
+			for _, offset := range []int{0, size / 2, size} {
 				if offset > size {
 					continue
 				}
@@ -218,11 +218,12 @@ func hugeWindow() []byte {
 // streamed, and batches have a way of their own: all must refuse the same.
 func TestCompressedUploadRefuses(t *testing.T) {
 	for name, pack := range packers() {
-		for _, size := range []int{5000, 2_000_000} {
+		for _, size := range []int{5000, 1_100_000} {
 			blob := text(size)
 			d, good := cas.SHA256.Sum(blob), pack(t, blob)
 			flipped := bytes.Clone(good)
 			flipped[len(flipped)/2] ^= 0x55
+			// Each is refused for another reason.
 			bad := map[string][]byte{
 				"no compressed data":      blob,
 				"nothing":                 {},
@@ -234,7 +235,7 @@ func TestCompressedUploadRefuses(t *testing.T) {
 				"another blob":            pack(t, bytes.ToUpper(blob)),
 				"one byte too many plain": pack(t, append(bytes.Clone(blob), 'x')),
 				"one byte too few plain":  pack(t, blob[:size-1]),
-				"far too many plain":      pack(t, make([]byte, 50_000_000)),
+				"far too many plain":      pack(t, make([]byte, 10_000_000)),
 			}
 			if name == "zstd" {
 				bad["huge window"] = hugeWindow()
@@ -277,7 +278,7 @@ func (f *fixture) refuseInBatch(compressor string, d cas.Digest, bad map[string]
 // REAPI D19: several frames, content sizes or none, frames to skip.
 func TestZstdFrames(t *testing.T) {
 	skipped := append([]byte{0x5f, 0x2a, 0x4d, 0x18, 3, 0, 0, 0}, "abc"...)
-	for _, size := range []int{4000, 3_000_000} {
+	for _, size := range []int{4000, 1_500_000} {
 		blob := text(size)
 		half := size / 2
 		withSize, err := zstd.NewWriter(nil)
@@ -292,7 +293,7 @@ func TestZstdFrames(t *testing.T) {
 			"large window":    packZstd(t, blob, zstd.WithWindowSize(32<<20)),
 			"no checksum":     packZstd(t, blob, zstd.WithEncoderCRC(false)),
 			"best":            packZstd(t, blob, zstd.WithEncoderLevel(zstd.SpeedBestCompression)),
-			"frame by frames": manyFrames(t, blob, 100),
+			"frame by frames": manyFrames(t, blob, 10),
 		} {
 			f := newFixture(t)
 			if _, err := f.write(inMessages(packedUpload("zstd", cas.SHA256.Sum(blob)), data, 300_000)...); err != nil {

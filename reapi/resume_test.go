@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -11,6 +12,8 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"github.com/hearth-build/hearth/cas"
+	"github.com/hearth-build/hearth/cas/disk"
+	"github.com/hearth-build/hearth/reapi"
 )
 
 // broken is a Write that its client can break off.
@@ -80,9 +83,15 @@ func (f *fixture) wantStored(blob []byte, stored bool) {
 	}
 }
 
-// REAPI D10, D20, D25, D27: what a broken call brought is kept.
+// REAPI D10, D20, D25, D27: what a broken call brought is kept, in each store.
 func TestResumeBrokenUpload(t *testing.T) {
-	f := newFixture(t)
+	for name, f := range map[string]*fixture{"memory": newFixture(t), "disk": newDiskFixture(t)} {
+		t.Run(name, func(t *testing.T) { testResume(t, f) })
+	}
+}
+
+func testResume(t *testing.T, f *fixture) {
+	t.Helper()
 	blob := text(3_000_000)
 	name := upload(cas.SHA256.Sum(blob))
 	f.begin(inMessages(name, blob, 100_000)[:10]...).breakAt(name, 1_000_000)
@@ -113,11 +122,8 @@ func TestResumeHalfClosedUpload(t *testing.T) {
 	f := newFixture(t)
 	blob := text(50_000)
 	name := upload(cas.SHA256.Sum(blob))
-	for at, end := range map[int]int{0: 20_000} {
-		committed, err := f.write(&bytestream.WriteRequest{ResourceName: name, WriteOffset: int64(at), Data: blob[at:end]})
-		if err != nil || committed != int64(end) {
-			t.Fatalf("half-closed: committed %d, %v", committed, err)
-		}
+	if committed, err := f.write(&bytestream.WriteRequest{ResourceName: name, Data: blob[:20_000]}); err != nil || committed != 20_000 {
+		t.Fatalf("half-closed: committed %d, %v", committed, err)
 	}
 	f.wantStored(blob, false)
 	if committed, err := f.write(&bytestream.WriteRequest{ResourceName: name, WriteOffset: 20_000, Data: blob[20_000:]}); err != nil || committed != 50_000 {
@@ -204,22 +210,70 @@ func TestResumeWhileTheFirstCallIsOpen(t *testing.T) {
 	f.wantStored(blob, true)
 }
 
+// newDiskFixture is newFixture with the store that is the default: its writers
+// of one blob wait for each other.
+func newDiskFixture(t *testing.T) *fixture {
+	t.Helper()
+	blobs, err := disk.Open(t.Context(), disk.Options{Dir: filepath.Join(t.TempDir(), "store"), MaxBytes: 64 << 20, MinFreeBytes: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { // after the server's
+		if err := blobs.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return newFixtureOf(t, reapi.Instances{"": {Store: blobs.Namespace("")}})
+}
+
 // REAPI D16, D22: another upload of the blob neither waits for one that broke
 // off nor fails by it.
 func TestBrokenUploadHoldsNobodyUp(t *testing.T) {
-	f := newFixture(t)
-	blob := text(2_000_000)
-	d := cas.SHA256.Sum(blob)
-	name := upload(d)
-	f.begin(inMessages(name, blob, 100_000)[:3]...).breakAt(name, 300_000)
-	if _, err := f.write(inMessages("uploads/another/blobs/"+d.Name(), blob, 100_000)...); err != nil {
-		t.Error(err)
+	f := newDiskFixture(t)
+	for i, again := range []func(name string, d cas.Digest, blob []byte) (int64, error){
+		func(_ string, d cas.Digest, blob []byte) (int64, error) {
+			return f.write(inMessages("uploads/another/blobs/"+d.Name(), blob, 100_000)...)
+		},
+		func(name string, _ cas.Digest, blob []byte) (int64, error) {
+			return f.write(inMessages(name, blob, 100_000)...)
+		},
+		func(name string, _ cas.Digest, blob []byte) (int64, error) {
+			return f.write(inMessages(name, blob, len(blob))...)
+		},
+		func(_ string, d cas.Digest, blob []byte) (int64, error) {
+			return f.write(inMessages(packedUpload("zstd", d), packZstd(t, blob), 100_000)...)
+		},
+	} {
+		blob := append(text(2_000_000), byte(i))
+		d := cas.SHA256.Sum(blob)
+		name := upload(d)
+		f.begin(inMessages(name, blob, 100_000)[:3]...).breakAt(name, 300_000)
+		f.waitParked(name, blob)
+		start := time.Now()
+		if _, err := again(name, d, blob); err != nil {
+			t.Errorf("way %d: %v", i, err)
+		}
+		if took := time.Since(start); took > 8*time.Second {
+			t.Errorf("way %d: it took %v", i, took)
+		}
+		f.wantStored(blob, true)
+		// Now there is nothing to go on with, but nothing to do, either.
+		if committed, err := f.write(inMessagesFrom(name, blob, 300_000, 100_000)...); err != nil || committed != d.Size() {
+			t.Errorf("way %d: committed %d, %v", i, committed, err)
+		}
 	}
-	f.wantStored(blob, true)
-	// Now there is nothing to go on with, but nothing to do, either.
-	if committed, err := f.write(inMessagesFrom(name, blob, 300_000, 100_000)...); err != nil || committed != d.Size() {
-		t.Errorf("committed %d, %v", committed, err)
+}
+
+// waitParked waits until the server has noticed that the client is gone.
+func (f *fixture) waitParked(name string, blob []byte) {
+	f.t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); {
+		committed, err := f.write(&bytestream.WriteRequest{ResourceName: name, WriteOffset: 300_000, Data: blob[300_000:300_000]})
+		if err == nil && committed == 300_000 {
+			return
+		}
 	}
+	f.t.Fatal("the server does not notice that the client is gone")
 }
 
 // REAPI D20: a server that stops gives broken uploads up at once.

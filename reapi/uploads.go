@@ -32,7 +32,8 @@ func defaultUploadLimits() uploadLimits {
 }
 
 // uploads are the identity uploads in progress that came in more than one
-// message. Of each blob at most one, the first, can be continued.
+// message. Of each blob at most one, the latest, can be continued: where others
+// bring the blob, nobody must wait for one that broke off.
 type uploads struct {
 	limits uploadLimits
 
@@ -58,8 +59,7 @@ func newUploads(limits uploadLimits) *uploads {
 }
 
 // start begins an upload from its first byte. The Put outlives the call, so it
-// has a goroutine of its own, which close and wait answer for. A parked upload
-// of the same blob has become useless.
+// has a goroutine of its own, which close and wait answer for.
 func (o *uploads) start(ctx context.Context, store cas.Putter, name resource, c *writeCall) (*upload, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -72,15 +72,25 @@ func (o *uploads) start(ctx context.Context, store cas.Putter, name resource, c 
 		next: make(chan *writeCall, 1), ended: make(chan struct{}), done: make(chan struct{}),
 	}
 	u.take()
-	if old := o.byBlob[name.key()]; old != nil && old.state == uploadParked {
-		o.endLocked(old, errUploadEnded)
-	}
-	if o.byBlob[name.key()] == nil {
-		o.byBlob[name.key()] = u
-	}
+	o.yieldLocked(name)
+	o.byBlob[name.key()] = u
 	o.running[u] = struct{}{}
 	go u.put(ctx, store)
 	return u, nil
+}
+
+// yield ends a parked upload of a blob that now comes as a whole, so that the
+// store does not wait for it.
+func (o *uploads) yield(name resource) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.yieldLocked(name)
+}
+
+func (o *uploads) yieldLocked(name resource) {
+	if old := o.byBlob[name.key()]; old != nil && old.state == uploadParked {
+		o.endLocked(old, errUploadEnded)
+	}
 }
 
 // resume lets a call go on with an upload: where the bytes that came end, or
