@@ -187,22 +187,22 @@ func (f *assetFixture) read(name string) string {
 // REAPI J2, J3, J18: what is an origin's fault is in the reply.
 func TestOriginFaultsAreInline(t *testing.T) {
 	f := newAssetFixture(t)
+	f.answer = func(w http.ResponseWriter, r *http.Request) {
+		var code int
+		switch n, _ := fmt.Sscanf(r.URL.Path, "/%d", &code); {
+		case n == 1:
+			w.WriteHeader(code)
+		case r.URL.Path == "/slow":
+			<-r.Context().Done()
+		case r.URL.Path == "/big":
+			_, _ = io.WriteString(w, strings.Repeat("x", 2000_000))
+		}
+	}
 	for path, want := range map[string]codes.Code{
 		"/404": codes.NotFound, "/410": codes.NotFound, "/401": codes.PermissionDenied, "/403": codes.PermissionDenied,
 		"/500": codes.Aborted, "/503": codes.Aborted, "/429": codes.Aborted,
 		"/slow": codes.DeadlineExceeded, "/big": codes.ResourceExhausted, "/other": codes.Aborted,
 	} {
-		f.answer = func(w http.ResponseWriter, r *http.Request) {
-			var code int
-			switch n, _ := fmt.Sscanf(r.URL.Path, "/%d", &code); {
-			case n == 1:
-				w.WriteHeader(code)
-			case r.URL.Path == "/slow":
-				<-r.Context().Done()
-			case r.URL.Path == "/big":
-				_, _ = io.WriteString(w, strings.Repeat("x", 2000_000))
-			}
-		}
 		req := &remoteasset.FetchBlobRequest{Uris: []string{f.origin.URL + path}, Qualifiers: qualifiers("checksum.sri", sri("expected"))}
 		if path == "/slow" {
 			req.Timeout = durationpb.New(20 * time.Millisecond)
