@@ -30,7 +30,7 @@ type entry struct {
 	typ           byte
 }
 
-func tarOf(t testing.TB, entries ...entry) []byte {
+func tarOf(t *testing.T, entries ...entry) []byte {
 	t.Helper()
 	var buf bytes.Buffer
 	w := tar.NewWriter(&buf)
@@ -59,7 +59,7 @@ func tarOf(t testing.TB, entries ...entry) []byte {
 	return buf.Bytes()
 }
 
-func zipOf(t testing.TB, entries ...entry) []byte {
+func zipOf(t *testing.T, entries ...entry) []byte {
 	t.Helper()
 	var buf bytes.Buffer
 	w := zip.NewWriter(&buf)
@@ -87,7 +87,7 @@ func zipOf(t testing.TB, entries ...entry) []byte {
 	return buf.Bytes()
 }
 
-func compress(t testing.TB, data []byte, to func(io.Writer) io.WriteCloser) []byte {
+func compress(t *testing.T, data []byte, to func(io.Writer) io.WriteCloser) []byte {
 	t.Helper()
 	var buf bytes.Buffer
 	w := to(&buf)
@@ -98,11 +98,11 @@ func compress(t testing.TB, data []byte, to func(io.Writer) io.WriteCloser) []by
 	return buf.Bytes()
 }
 
-func gzipped(t testing.TB, data []byte) []byte {
+func gzipped(t *testing.T, data []byte) []byte {
 	return compress(t, data, func(w io.Writer) io.WriteCloser { return gzip.NewWriter(w) })
 }
 
-func zstded(t testing.TB, data []byte) []byte {
+func zstded(t *testing.T, data []byte) []byte {
 	return compress(t, data, func(w io.Writer) io.WriteCloser {
 		z, err := zstd.NewWriter(w)
 		if err != nil {
@@ -384,24 +384,4 @@ func TestPinnedDirectory(t *testing.T) {
 	if got.Digest.IsZero() {
 		t.Error("no digest")
 	}
-}
-
-// FuzzUnpack: whatever an archive is, there is a valid tree or a fault.
-func FuzzUnpack(f *testing.F) {
-	plain := tarOf(f, entry{name: "d/f", content: "x", mode: 0o755}, entry{name: "l", content: "d", typ: tar.TypeSymlink})
-	f.Add(plain)
-	f.Add(gzipped(f, plain))
-	f.Add(zstded(f, plain))
-	f.Add(zipOf(f, entry{name: "d/f", content: "x"}))
-	f.Fuzz(func(t *testing.T, data []byte) {
-		r := newRig(t, body(data), func(o *asset.OriginOptions, _ *asset.FetcherOptions) { o.MaxUnpackedBytes = 1 << 20 })
-		got, err := r.fetcher.Fetch(t.Context(), r.tree("/"))
-		var fault *asset.OriginError
-		switch {
-		case err == nil:
-			r.list(got.Digest, "")
-		case !errors.As(err, &fault):
-			t.Errorf("%v is the fault of no origin", err)
-		}
-	})
 }
