@@ -58,6 +58,47 @@ type Leaser interface {
 	Lease(ds []Digest) (release func())
 }
 
+// BatchPutter is an ability of a Store that takes many small blobs together at
+// less cost than one by one. Use PutAll, which serves any Store.
+type BatchPutter interface {
+	// PutAll is Put for each content. The result has as many errors, nil for
+	// each blob that is stored; they are independent of each other.
+	PutAll(ctx context.Context, cs []*Content) []error
+}
+
+// BatchGetter is an ability of a Store that returns many small blobs together
+// at less cost than one by one. Use GetAll, which serves any Store.
+type BatchGetter interface {
+	// GetAll returns whole blobs, and an error for each that there is none of:
+	// both results are as long as ds. The bytes may be the store's: nobody
+	// changes them. The caller sees to it that all together fit into memory.
+	GetAll(ctx context.Context, ds []Digest) (data [][]byte, errs []error)
+}
+
+// PutAll stores blobs, together if the store can.
+func PutAll(ctx context.Context, p Putter, cs []*Content) []error {
+	if b, ok := p.(BatchPutter); ok {
+		return b.PutAll(ctx, cs)
+	}
+	errs := make([]error, len(cs))
+	for i, c := range cs {
+		errs[i] = p.Put(ctx, c)
+	}
+	return errs
+}
+
+// GetAll returns whole blobs that nobody changes, together if the store can.
+func GetAll(ctx context.Context, g Getter, ds []Digest) (data [][]byte, errs []error) {
+	if b, ok := g.(BatchGetter); ok {
+		return b.GetAll(ctx, ds)
+	}
+	data, errs = make([][]byte, len(ds)), make([]error, len(ds))
+	for i, d := range ds {
+		data[i], errs[i] = ReadAll(ctx, g, d, d.size)
+	}
+	return data, errs
+}
+
 // ReadAll returns a whole blob that is at most limit bytes long. The result is
 // the caller's.
 func ReadAll(ctx context.Context, g Getter, d Digest, limit int64) ([]byte, error) {

@@ -1,26 +1,35 @@
 package actioncache
 
 import (
-	"bytes"
-	"fmt"
+	"errors"
+	"io/fs"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/hearth-build/hearth/cas"
+	"github.com/hearth-build/hearth/cas/disk"
 )
 
-func TestDiskOptions(t *testing.T) {
-	err := DiskOptions{Dir: "relative", MaxBytes: -1}.Validate()
-	if err == nil || !strings.Contains(err.Error(), `"relative"`) || !strings.Contains(err.Error(), "-1") {
-		t.Errorf("%v does not name both", err)
+func openStore(t testing.TB, dir string) *disk.Disk {
+	t.Helper()
+	store, err := disk.Open(t.Context(), disk.Options{Dir: dir, MaxBytes: budget})
+	if err != nil {
+		t.Fatal(err)
 	}
-	if _, err := OpenDisk(t.Context(), DiskOptions{}); err == nil {
-		t.Error("OpenDisk does not validate")
+	t.Cleanup(func() { mustClose(t, store) })
+	return store
+}
+
+func mustClose(t testing.TB, store *disk.Disk) {
+	t.Helper()
+	if err := store.Close(); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -28,122 +37,110 @@ func TestDiskOptions(t *testing.T) {
 func TestDiskNamespaces(t *testing.T) {
 	dir := t.TempDir()
 	names := []string{"", "main", "a/b", "..", strings.Repeat("long/", 100)}
-	d := openDisk(t, dir)
+	store := openStore(t, dir)
+	d := NewDisk(store, "ac")
 	for i, name := range names {
 		mustMiss(t, d.Namespace(name), actionKey(0))
 		mustPut(t, d.Namespace(name), actionKey(0), result(i))
 	}
-	d = openDisk(t, dir) // nothing has to be closed
+	mustClose(t, store)
+	d = NewDisk(openStore(t, dir), "ac")
 	for i, name := range names {
 		mustGet(t, d.Namespace(name), actionKey(0), result(i))
 	}
 }
 
-func TestDiskReopenKeepsTheOrder(t *testing.T) {
-	dir := t.TempDir()
-	d := openDisk(t, dir)
-	now := time.Now()
-	const n = budget / blockSize
-	for i := range n {
-		mustPut(t, d.Namespace(""), actionKey(i), result(i))
-		used := now.Add(time.Duration(i-100) * time.Second)
-		if err := os.Chtimes(filepath.Join(dir, recordPath("i.", actionKey(i))), used, used); err != nil {
-			t.Fatal(err)
-		}
+// A result and a blob under one digest are two things.
+func TestResultsAreNoBlobs(t *testing.T) {
+	store := openStore(t, t.TempDir())
+	blobs, results := store.Namespace(""), NewDisk(store, "ac").Namespace("")
+	data := []byte("an action")
+	key := cas.SHA256.Sum(data)
+	mustPut(t, results, key, result(1))
+	if _, err := cas.ReadAll(t.Context(), blobs, key, 100); !errors.Is(err, cas.ErrNotFound) {
+		t.Errorf("got %v, want ErrNotFound", err)
 	}
-	if err := os.WriteFile(filepath.Join(d.tmp(), "left"), nil, 0o600); err != nil {
+	if _, err := cas.PutBytes(t.Context(), blobs, cas.SHA256, data); err != nil {
 		t.Fatal(err)
 	}
-	c := openDisk(t, dir).Namespace("")
-	mustPut(t, c, actionKey(n), result(n))
-	mustMiss(t, c, actionKey(0))
-	for i := 1; i <= n; i++ {
-		mustGet(t, c, actionKey(i), result(i))
-	}
-	if left, err := os.ReadDir(d.tmp()); err != nil || len(left) != 0 {
-		t.Errorf("in tmp: %v, %v", left, err)
+	mustGet(t, results, key, result(1))
+	mustMiss(t, NewDisk(store, "other").Namespace(""), key) // nor what is in another table
+	if got, err := cas.ReadAll(t.Context(), blobs, key, 100); err != nil || string(got) != string(data) {
+		t.Errorf("got %q, %v", got, err)
 	}
 }
 
-// A record cut at any length or with any bit flipped counts as absent, is
-// removed, and heals.
+// Whatever is flipped or cut in the files of the store, a result is the one that
+// was put last, or absent, and can be put again.
 func TestDiskDamagedRecords(t *testing.T) {
-	dir := t.TempDir()
-	d := openDisk(t, dir)
-	c := d.Namespace("")
-	path := filepath.Join(dir, recordPath("i.", actionKey(1)))
-	mustPut(t, c, actionKey(1), result(1))
-	good, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	damaged := [][]byte{append(bytes.Clone(good), 0)}
-	for i := range good {
-		flipped := bytes.Clone(good)
-		flipped[i] ^= 1 << (i % 8)
-		damaged = append(damaged, good[:i], flipped)
-	}
-	for _, record := range damaged {
-		if err := os.WriteFile(path, record, 0o600); err != nil {
-			t.Fatal(err)
+	const results, seed = 50, 5
+	random := rand.New(rand.NewPCG(seed, 0))
+	for round := range 20 {
+		dir := t.TempDir()
+		store := openStore(t, dir)
+		c := NewDisk(store, "ac").Namespace("")
+		for i := range results {
+			mustPut(t, c, actionKey(i), result(i))
 		}
-		mustMiss(t, c, actionKey(1))
-		if _, err := os.Stat(path); !os.IsNotExist(err) {
-			t.Errorf("the damaged record is still there: %v", err)
+		mustClose(t, store)
+		damage(t, filepath.Join(dir, "kv"), random)
+		store = openStore(t, dir)
+		c = NewDisk(store, "ac").Namespace("")
+		for i := range results {
+			got, err := c.Get(t.Context(), actionKey(i))
+			if errors.Is(err, cas.ErrNotFound) {
+				mustPut(t, c, actionKey(i), result(i))
+				got, err = c.Get(t.Context(), actionKey(i))
+			}
+			if err != nil || !proto.Equal(got, result(i)) {
+				t.Fatalf("seed %d, round %d, result %d: %v, %v", seed, round, i, got, err)
+			}
 		}
-		mustPut(t, c, actionKey(1), result(1))
-		mustGet(t, c, actionKey(1), result(1))
-	}
-	// A good record under another name is no record of that action.
-	mustPut(t, c, actionKey(2), result(2))
-	if err := os.WriteFile(path, mustRead(t, filepath.Join(dir, recordPath("i.", actionKey(2)))), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	mustMiss(t, c, actionKey(1))
-	mustGet(t, c, actionKey(2), result(2))
-	// Nor is one that is gone.
-	if err := os.Remove(filepath.Join(dir, recordPath("i.", actionKey(2)))); err != nil {
-		t.Fatal(err)
-	}
-	mustMiss(t, c, actionKey(2))
-	if d.records.used != 0 || len(d.records.items) != 0 {
-		t.Errorf("%d bytes and %d records are accounted for, and none is there", d.records.used, len(d.records.items))
+		mustClose(t, store)
 	}
 }
 
-func mustRead(t *testing.T, path string) []byte {
+// damage flips a byte in one of the files in dir, or cuts it off there.
+func damage(t *testing.T, dir string, random *rand.Rand) {
 	t.Helper()
-	data, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return data
-}
-
-func TestDiskFilesFollowTheIndex(t *testing.T) {
-	dir := t.TempDir()
-	d := openDisk(t, dir)
-	for i := range 100 {
-		mustPut(t, d.Namespace(fmt.Sprint(i%3)), actionKey(i), result(i))
-	}
-	files := 0
-	err := filepath.WalkDir(filepath.Join(dir, resultsDir), func(_ string, e os.DirEntry, err error) error {
-		if err == nil && e.Type().IsRegular() {
-			files++
+	var files []string
+	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		if err == nil && e.Type().IsRegular() && e.Name() != "LOCK" {
+			files = append(files, path)
 		}
 		return err
 	})
-	if err != nil || files != budget/blockSize || len(d.records.items) != files {
-		t.Errorf("%d files, %d records, %v, want %d", files, len(d.records.items), err, budget/blockSize)
+	if err != nil || len(files) == 0 {
+		t.Fatal(files, err)
 	}
+	path := files[random.IntN(len(files))]
+	data, err := os.ReadFile(path)
+	if err != nil || len(data) == 0 {
+		return // nothing in it to be damaged
+	}
+	at := random.IntN(len(data))
+	data[at] ^= byte(1 + random.IntN(255))
+	if random.IntN(2) == 0 {
+		data = data[:at]
+	}
+	if err := os.WriteFile(path, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("damaged %s at %d", filepath.Base(path), at)
 }
 
 func BenchmarkDisk(b *testing.B) {
-	d, err := OpenDisk(b.Context(), DiskOptions{Dir: b.TempDir()})
+	store, err := disk.Open(b.Context(), disk.Options{Dir: b.TempDir()})
 	if err != nil {
 		b.Fatal(err)
 	}
-	c := d.Namespace("")
+	defer mustClose(b, store)
+	benchmarkCache(b, NewDisk(store, "ac").Namespace(""))
+}
+
+func BenchmarkMemory(b *testing.B) { benchmarkCache(b, NewMemory(1<<30)) }
+
+func benchmarkCache(b *testing.B, c Cache) {
 	var keys []cas.Digest
 	for i := range 1000 {
 		keys = append(keys, actionKey(i))

@@ -9,8 +9,9 @@
 // contents of output files.
 //
 // Invariants:
-//   - What Get returns is what Put was given last, or ErrNotFound; a record
-//     that is torn or flipped on disk counts as absent.
+//   - What Get returns is what Put was given last, or ErrNotFound; the store
+//     that keeps results on disk sees to it that a torn or flipped one counts as
+//     absent.
 //   - Callers own the messages they pass and get: a cache shares memory with
 //     nobody.
 //   - A result with nothing in it is a result, and not absence.

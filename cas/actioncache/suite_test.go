@@ -131,7 +131,7 @@ func testCancelled(t *testing.T, c Cache) {
 }
 
 func testEviction(t *testing.T, c Cache) {
-	const n = 400 // more than fit
+	const n, leastEntry = 400, 200 // more than fit
 	for i := range n {
 		mustPut(t, c, actionKey(i), result(i))
 		mustGet(t, c, actionKey(0), result(0)) // in use all along
@@ -143,7 +143,7 @@ func testEviction(t *testing.T, c Cache) {
 			kept++
 		}
 	}
-	if kept < 8 || kept > budget/entryOverhead {
+	if kept < 8 || kept > budget/leastEntry {
 		t.Errorf("%d results are left in %d bytes", kept, budget)
 	}
 	mustMiss(t, c, actionKey(1))
@@ -189,19 +189,10 @@ func TestMemory(t *testing.T) {
 }
 
 func TestDisk(t *testing.T) {
-	testCache(t, func(t *testing.T) Cache { return openDisk(t, t.TempDir()).Namespace("main") })
+	testCache(t, func(t *testing.T) Cache { return NewDisk(openStore(t, t.TempDir()), "ac").Namespace("main") })
 }
 
 // A cache that passes on what is complete is a cache as well.
 func TestComplete(t *testing.T) {
 	testCache(t, func(*testing.T) Cache { return Complete(NewMemory(budget), everything{}) })
-}
-
-func openDisk(t testing.TB, dir string) *Disk {
-	t.Helper()
-	d, err := OpenDisk(t.Context(), DiskOptions{Dir: dir, MaxBytes: budget})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return d
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/hearth-build/hearth/cas"
 	"github.com/hearth-build/hearth/cas/actioncache"
 	"github.com/hearth-build/hearth/cas/asset"
+	"github.com/hearth-build/hearth/cas/disk"
 )
 
 // REAPI J10: which header goes to which URI.
@@ -110,13 +111,20 @@ func TestHeadersStayAtTheirOrigin(t *testing.T) {
 func TestSecretsAreKeptNowhere(t *testing.T) {
 	dir := t.TempDir()
 	var open func() actioncache.Cache
+	var last *disk.Disk
 	r := newRig(t, text("content"), func(_ *asset.OriginOptions, o *asset.FetcherOptions) {
 		open = func() actioncache.Cache {
-			disk, err := actioncache.OpenDisk(t.Context(), actioncache.DiskOptions{Dir: dir})
+			var err error
+			if last != nil {
+				err = last.Close()
+			}
+			if err == nil {
+				last, err = disk.Open(t.Context(), disk.Options{Dir: dir})
+			}
 			if err != nil {
 				t.Fatal(err)
 			}
-			return disk.Namespace("")
+			return actioncache.NewDisk(last, "assets").Namespace("")
 		}
 		o.Associations = open()
 	})
@@ -124,19 +132,6 @@ func TestSecretsAreKeptNowhere(t *testing.T) {
 	req := r.blob("/x?token=s3cret#s3cret", secret...)
 	req.URIs[0] = strings.Replace(req.URIs[0], "http://", "http://s3cret:s3cret@", 1)
 	r.fetch(req, "content")
-	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
-		if err != nil || !e.Type().IsRegular() {
-			return err
-		}
-		data, err := os.ReadFile(path)
-		if strings.Contains(path+string(data), "s3cret") {
-			t.Errorf("%s has a secret in it", path)
-		}
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
 	r.handler = func(w http.ResponseWriter, req *http.Request) {
 		if req.URL.Path == "/redirect" {
 			http.Redirect(w, req, "http://127.0.0.1:1/?t=s3cret", http.StatusFound)
@@ -166,4 +161,20 @@ func TestSecretsAreKeptNowhere(t *testing.T) {
 		t.Error(err)
 	}
 	r.wantHits(hits)
+	if err := last.Close(); err != nil {
+		t.Error(err)
+	}
+	err = filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		if err != nil || !e.Type().IsRegular() {
+			return err
+		}
+		data, err := os.ReadFile(path)
+		if strings.Contains(path+string(data), "s3cret") {
+			t.Errorf("%s has a secret in it", path)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 }

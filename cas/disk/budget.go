@@ -1,48 +1,15 @@
 package disk
 
-import (
-	"errors"
-	"fmt"
-
-	"github.com/hearth-build/hearth/cas"
-)
-
-// victim is a blob that is out of the index and whose files have to go. Its
-// flight keeps writers of the same blob away until they are gone.
-type victim struct {
-	entry  *entry
-	flight *flight
-}
-
-// evictLocked takes the blobs used least recently out of the index until bytes
-// and blobs many are gone or none is left.
-func (x *index) evictLocked(bytes int64, blobs int) []victim {
-	var victims []victim
-	var freed int64
-	for freed < bytes || len(victims) < blobs {
-		e := x.list.prev
-		if e == &x.list {
-			break
-		}
-		x.dropLocked(e)
-		freed += e.charge()
-		victims = append(victims, victim{e, x.startLocked(e.key, &flight{})})
-	}
-	return victims
-}
-
-// reserve takes need bytes from the budget. What has to go for them is the
-// caller's to remove.
+// reserve takes need bytes from the budget for a file. What has to go for them
+// is the caller's to remove.
 func (x *index) reserve(need int64) ([]victim, error) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	over := x.used + x.reserved + need - x.max
-	if over > x.unpinned { // nothing goes for what will not fit
-		return nil, fmt.Errorf("%w: of the store's budget of %s, %s are held by actions and %s by uploads in progress: raise the budget or run fewer at once",
-			cas.ErrNoSpace, sizeText(x.max), sizeText(x.used-x.unpinned), sizeText(x.reserved))
+	victims, err := x.makeRoomLocked(need)
+	if err == nil {
+		x.reserved += need
 	}
-	x.reserved += need
-	return x.evictLocked(over, 0), nil
+	return victims, err
 }
 
 func (x *index) unreserve(n int64) {
@@ -64,10 +31,11 @@ const maxEvictions = 8
 
 // reserve makes room for a file of the given size, by eviction if need be.
 func (d *Disk) reserve(size int64) (*reservation, error) {
-	r := &reservation{disk: d, bytes: charge(size)}
-	if r.bytes > d.index.max {
-		return nil, fmt.Errorf("%w: %s, and the whole store may hold %s", cas.ErrTooLarge, sizeText(size), sizeText(d.index.max))
+	r := &reservation{disk: d, bytes: blocksOf(size)}
+	if err := d.enter(); err != nil {
+		return nil, err
 	}
+	defer d.life.RUnlock()
 	victims, err := d.index.reserve(r.bytes)
 	if err != nil {
 		return nil, err
@@ -98,14 +66,12 @@ func (d *Disk) makeFree() error {
 		if err != nil || (bytes == 0 && blobs == 0) {
 			return err
 		}
-		d.index.mu.Lock()
-		victims := d.index.evictLocked(bytes, blobs)
-		d.index.mu.Unlock()
-		if len(victims) == 0 {
-			break
-		}
-		if err := d.remove(victims); err != nil {
+		more, err := d.evict(bytes, blobs)
+		if err != nil {
 			return err
+		}
+		if !more {
+			break
 		}
 	}
 	// The last eviction may have been enough.
@@ -132,39 +98,4 @@ func (r *reservation) spend() {
 func (r *reservation) release() {
 	r.wrote(r.pending)
 	r.disk.index.unreserve(r.bytes)
-}
-
-// remove deletes the files of victims and lets their flights end. A file that
-// cannot be deleted is no longer served all the same.
-func (d *Disk) remove(victims []victim) error {
-	if len(victims) == 0 {
-		return nil
-	}
-	defer func() {
-		for _, v := range victims {
-			d.index.finish(v.entry.key, v.flight)
-		}
-	}()
-	if err := d.enter(); err != nil {
-		return err
-	}
-	defer d.life.RUnlock()
-	var errs []error
-	for _, v := range victims {
-		errs = append(errs, d.unlink(v.entry))
-	}
-	if err := errors.Join(errs...); err != nil {
-		return fmt.Errorf("evict blobs: %w", err)
-	}
-	return nil
-}
-
-// unlink deletes the files of a blob that is not in the index.
-func (d *Disk) unlink(e *entry) error {
-	path := d.path(e.key)
-	err := removeFile(path)
-	if e.executable {
-		err = errors.Join(err, removeFile(path+execSuffix))
-	}
-	return err
 }

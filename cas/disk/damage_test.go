@@ -19,7 +19,7 @@ func vandals() map[string]func(path string) error {
 		"truncated": func(path string) error { return os.Truncate(path, 10) },
 		"emptied":   func(path string) error { return os.Truncate(path, 0) },
 		"extended":  func(path string) error { return edit(path, os.O_APPEND, 0, []byte("x")) },
-		"flipped":   func(path string) error { return edit(path, 0, 100, []byte{0xff}) },
+		"flipped":   func(path string) error { return flip(path, 100) },
 		"removed":   os.Remove,
 		"replaced by a link": func(path string) error {
 			return errors.Join(os.Remove(path), os.Symlink("/etc/passwd", path))
@@ -28,9 +28,18 @@ func vandals() map[string]func(path string) error {
 			return errors.Join(os.Remove(path), os.WriteFile(path, []byte("another"), 0o444))
 		},
 		"made writable": func(path string) error {
-			return errors.Join(os.Chmod(path, 0o644), edit(path, 0, 100, []byte{0xff}))
+			return errors.Join(os.Chmod(path, 0o644), flip(path, 100))
 		},
 	}
+}
+
+// flip changes a byte of a file.
+func flip(path string, at int64) error {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	return edit(path, 0, at, []byte{data[at] ^ 0xff})
 }
 
 // edit changes a file, a clock tick or more after the store wrote it.
@@ -72,7 +81,7 @@ func users(t *testing.T) map[string]func(s *Store, d cas.Digest) error {
 // REAPI C20: a damaged blob is never served, counts as absent, and heals by the
 // next upload.
 func TestDamageIsNeverServed(t *testing.T) {
-	d := open(t, Options{})
+	d := open(t, Options{split: 1})
 	asks := users(t)
 	n := 0
 	for how, vandal := range vandals() {
@@ -83,7 +92,7 @@ func TestDamageIsNeverServed(t *testing.T) {
 					s := d.Namespace(fmt.Sprint(n))
 					data := random(uint64(n), size)
 					digest := put(t, s, data)
-					if err := vandal(d.path(newKey(s.id, digest))); err != nil {
+					if err := vandal(s.filePath(digest)); err != nil {
 						t.Fatal(err)
 					}
 					if err := ask(s, digest); !errors.Is(err, cas.ErrNotFound) {
@@ -103,11 +112,11 @@ func TestDamageIsNeverServed(t *testing.T) {
 
 // What was touched but is right stays.
 func TestUnfoundedDoubt(t *testing.T) {
-	d := open(t, Options{})
+	d := open(t, Options{split: 1})
 	s := d.Namespace("")
 	for _, size := range []int{1000, 200_000} {
 		data := random(1, size)
-		path := d.path(newKey(s.id, put(t, s, data)))
+		path := s.filePath(put(t, s, data))
 		future := time.Now().Add(time.Hour)
 		if err := os.Chtimes(path, future, future); err != nil {
 			t.Fatal(err)
@@ -122,11 +131,11 @@ func TestUnfoundedDoubt(t *testing.T) {
 }
 
 func TestDamagedExecutableCopyIsMadeAgain(t *testing.T) {
-	d := open(t, Options{})
+	d := open(t, Options{split: 1})
 	s := d.Namespace("")
 	data := random(1, 100_000)
 	digest := put(t, s, data)
-	path := d.path(newKey(s.id, digest)) + execSuffix
+	path := s.filePath(digest) + execSuffix
 	target := t.TempDir()
 	dir, err := os.Open(target)
 	if err != nil {
@@ -153,7 +162,7 @@ func TestDamagedExecutableCopyIsMadeAgain(t *testing.T) {
 		}
 	}
 	mustHold(t, s, data)
-	if got := d.Stats().Bytes; got != 2*charge(100_000) {
+	if got := d.Stats().Bytes; got != 2*blocksOf(100_000) {
 		t.Errorf("a blob and its copy take %d bytes", got)
 	}
 }
@@ -187,12 +196,12 @@ func flipQuietly(t *testing.T, path string) {
 func TestUncleanStop(t *testing.T) {
 	for _, how := range []string{"FindMissing", "Get", "Link", "Link executable", "Put", "background", "state lost"} {
 		t.Run(how, func(t *testing.T) {
-			d := open(t, Options{})
+			d := open(t, Options{split: 1})
 			s := d.Namespace("")
 			good, torn := random(1, 100_000), random(2, 100_000)
 			put(t, s, good)
 			digest := put(t, s, torn)
-			path := d.path(newKey(s.id, digest))
+			path := s.filePath(digest)
 			crashed(t, d, time.Now().Add(-time.Minute))
 			flipQuietly(t, path)
 			if how == "state lost" {
@@ -242,11 +251,11 @@ func openUnverified(t *testing.T, dir string) *Disk {
 }
 
 func TestOnlyWhatIsYoungIsChecked(t *testing.T) {
-	d := open(t, Options{})
+	d := open(t, Options{split: 1})
 	s := d.Namespace("")
 	old := put(t, s, random(1, 100_000))
 	put(t, s, random(2, 100_000))
-	oldPath := d.path(newKey(s.id, old))
+	oldPath := s.filePath(old)
 	hourAgo := time.Now().Add(-time.Hour)
 	if err := os.Chtimes(oldPath, hourAgo, hourAgo); err != nil {
 		t.Fatal(err)
@@ -281,6 +290,5 @@ func TestOnlyWhatIsYoungIsChecked(t *testing.T) {
 
 // isTrusted reports whether a blob is there and not in doubt.
 func (x *index) isTrusted(k key) bool {
-	p, _, _ := x.use(k)
-	return p == present
+	return x.use(k).presence == present
 }

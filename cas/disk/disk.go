@@ -4,11 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/hearth-build/hearth/cas"
 )
@@ -21,12 +24,16 @@ type Disk struct {
 	dir     *os.File
 	files   *files
 	space   *space
+	values  *kv
 	index   *index
 	buffers sync.Pool   // of *[copyBuffer]byte
 	dirty   atomic.Bool // something was written since the last sync point
 
 	stop       context.CancelCauseFunc
 	background sync.WaitGroup
+	// The writer of the queue outlives the rest of the background.
+	stopWriting context.CancelCauseFunc
+	writing     sync.WaitGroup
 
 	// life is read-locked while files are put in place or removed for good, so
 	// that nothing changes once Close holds it.
@@ -97,6 +104,9 @@ func (d *Disk) open(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	if err := d.openValues(); err != nil {
+		return err
+	}
 	if err := d.loadIndex(ctx, last); err != nil {
 		return err
 	}
@@ -109,12 +119,23 @@ func (d *Disk) open(ctx context.Context) (err error) {
 	return writeState(l, last)
 }
 
-// makeDirs makes what is missing, and empties tmp of what a crash left.
+// makeDirs makes what is missing, and empties tmp of what a crash left. Copies
+// are begun anew: what the last run left of them is removed in the background.
 func (d *Disk) makeDirs() error {
-	if err := os.RemoveAll(d.layout.tmp()); err != nil {
+	l := d.layout
+	if err := errors.Join(os.RemoveAll(l.tmp()), os.MkdirAll(l.old(), dirMode)); err != nil {
 		return err
 	}
-	return errors.Join(os.MkdirAll(d.layout.tmp(), dirMode), os.MkdirAll(d.layout.blobs(), dirMode))
+	err := os.Rename(l.copies(), filepath.Join(l.old(), strconv.FormatInt(time.Now().UnixNano(), 36)))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	for _, dir := range []string{l.tmp(), l.blobs(), l.copies()} {
+		if err := os.MkdirAll(dir, dirMode); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // setBudget works out the budget and evicts what is over it.
@@ -128,13 +149,17 @@ func (d *Disk) setBudget() error {
 		d.index.max = (max(0, free.bytes) + d.index.used) / 5 * 4
 	}
 	d.index.mu.Lock()
-	victims := d.index.evictLocked(d.index.used-d.index.max, 0)
+	victims := d.index.evictLocked(d.index.used-d.index.max, nil)
 	d.index.mu.Unlock()
 	return d.remove(victims)
 }
 
 func (d *Disk) start(ctx context.Context) {
 	ctx, d.stop = context.WithCancelCause(ctx)
+	writing, stopWriting := context.WithCancelCause(context.WithoutCancel(ctx))
+	d.stopWriting = stopWriting
+	d.writing.Go(func() { d.writeQueue(writing) })
+	d.background.Go(func() { d.warnIf("remove old copies of blobs", os.RemoveAll(d.layout.old())) })
 	d.background.Go(func() { d.verifyAll(ctx) })
 	d.background.Go(func() { d.syncEvery(ctx) })
 }
@@ -162,11 +187,19 @@ func (d *Disk) Close() error {
 	d.life.Unlock()
 	d.stop(errClosed)
 	d.background.Wait()
-	return errors.Join(d.sync(true), d.closeFiles())
+	err := errors.Join(d.sync(context.Background(), true), d.writeOrder())
+	d.stopWriting(errClosed)
+	if d.values.fs.trouble() == nil {
+		d.writing.Wait()
+	}
+	return errors.Join(err, d.closeFiles())
 }
 
 func (d *Disk) closeFiles() error {
 	var errs []error
+	if d.values != nil {
+		errs = append(errs, d.values.close())
+	}
 	for _, f := range []*os.File{d.dir, d.lock} {
 		if f != nil {
 			errs = append(errs, f.Close())
@@ -194,14 +227,23 @@ func (d *Disk) namespaceID(dir string) namespaceID {
 	return id
 }
 
-// path returns where a blob's file is.
-func (d *Disk) path(k key) string {
-	ns, digest := k.split()
+func (d *Disk) namespaceDir(id namespaceID) string {
 	d.mu.Lock()
-	dir := d.namespaceDirs[ns]
-	d.mu.Unlock()
-	return d.layout.blob(dir, digest)
+	defer d.mu.Unlock()
+	return d.namespaceDirs[id]
 }
+
+// path returns where a blob's file is.
+func (d *Disk) path(e *entry) string {
+	ns, digest := e.key.split()
+	if e.small {
+		return d.layout.copy(d.namespaceDir(ns), digest)
+	}
+	return d.layout.blob(d.namespaceDir(ns), digest)
+}
+
+// isSmall reports whether a blob of this size goes to the key-value side.
+func (d *Disk) isSmall(size int64) bool { return size < d.options.split }
 
 // Stats is how full a Disk is.
 type Stats struct {

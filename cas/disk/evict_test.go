@@ -35,7 +35,7 @@ func mustHoldOnly(t *testing.T, s *Store, all map[byte][]byte, want string) {
 }
 
 func TestEvictsTheLeastRecentlyUsed(t *testing.T) {
-	d := open(t, Options{MaxBytes: 4 * blockSize})
+	d := open(t, Options{split: 1, MaxBytes: 4 * blockSize})
 	s := d.Namespace("one")
 	all := make(map[byte][]byte)
 	add := func(name byte, n int) cas.Digest {
@@ -51,7 +51,7 @@ func TestEvictsTheLeastRecentlyUsed(t *testing.T) {
 	}
 	add('e', 1)
 	mustHoldOnly(t, s, all, "acde")
-	if _, err := os.Stat(d.path(newKey(s.id, b))); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Stat(s.filePath(b)); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("the file of an evicted blob: %v", err)
 	}
 	mustHold(t, s, all['c'])
@@ -74,14 +74,14 @@ func TestEvictsTheLeastRecentlyUsed(t *testing.T) {
 
 func TestBlobsTakeWholeBlocks(t *testing.T) {
 	for size, want := range map[int64]int64{1: 4096, 4096: 4096, 4097: 8192, 1<<63 - 1: 1<<63 - 1} {
-		if got := charge(size); got != want {
-			t.Errorf("charge(%d) = %d, want %d", size, got, want)
+		if got := blocksOf(size); got != want {
+			t.Errorf("blocksOf(%d) = %d, want %d", size, got, want)
 		}
 	}
 }
 
 func TestExecutableCopiesCount(t *testing.T) {
-	d := open(t, Options{MaxBytes: 4 * blockSize})
+	d := open(t, Options{split: 1, MaxBytes: 4 * blockSize})
 	s := d.Namespace("")
 	tool, lib := blocks('t', 1), blocks('l', 1)
 	digest := put(t, s, tool)
@@ -101,7 +101,7 @@ func TestExecutableCopiesCount(t *testing.T) {
 		t.Errorf("a tool, its copy and a library take %d blocks", got/blockSize)
 	}
 	mustClose(t, d)
-	d = open(t, Options{Dir: d.layout.dir, MaxBytes: 4 * blockSize})
+	d = open(t, Options{split: 1, Dir: d.layout.dir, MaxBytes: 4 * blockSize})
 	s = d.Namespace("")
 	if got := d.Stats().Bytes; got != 3*blockSize {
 		t.Errorf("after a restart they take %d blocks", got/blockSize)
@@ -118,27 +118,27 @@ func TestExecutableCopiesCount(t *testing.T) {
 	put(t, s, blocks('c', 2))
 	put(t, s, blocks('d', 3))
 	mustLack(t, s, digest)
-	path := d.path(newKey(s.id, digest))
+	path := s.filePath(digest)
 	if left, err := filepath.Glob(path + "*"); err != nil || len(left) != 0 {
 		t.Errorf("an evicted tool left %v, %v", left, err)
 	}
 }
 
 func TestSmallerBudgetAfterRestart(t *testing.T) {
-	d := open(t, Options{})
+	d := open(t, Options{split: 1})
 	s := d.Namespace("")
 	all := make(map[byte][]byte)
 	now := time.Now()
 	for i, name := range []byte("abcdef") {
 		all[name] = blocks(name, 1)
-		path := d.path(newKey(s.id, put(t, s, all[name])))
+		path := s.filePath(put(t, s, all[name]))
 		// Last used in alphabetical order, whatever the granularity of the clock.
 		if err := os.Chtimes(path, now.Add(time.Duration(i-60)*time.Second), now.Add(-time.Hour)); err != nil {
 			t.Fatal(err)
 		}
 	}
 	mustClose(t, d)
-	d = open(t, Options{Dir: d.layout.dir, MaxBytes: 2 * blockSize})
+	d = open(t, Options{split: 1, Dir: d.layout.dir, MaxBytes: 2 * blockSize})
 	mustHoldOnly(t, d.Namespace(""), all, "ef")
 	if got := d.Stats().Bytes; got != 2*blockSize {
 		t.Errorf("%d bytes are stored", got)
@@ -147,7 +147,7 @@ func TestSmallerBudgetAfterRestart(t *testing.T) {
 
 // What will not fit costs nobody his place.
 func TestNothingGoesForNothing(t *testing.T) {
-	d := open(t, Options{MaxBytes: 4 * blockSize})
+	d := open(t, Options{split: 1, MaxBytes: 4 * blockSize})
 	s := d.Namespace("")
 	all := map[byte][]byte{'a': blocks('a', 1), 'b': blocks('b', 1), 'c': blocks('c', 4), 'd': blocks('d', 3)}
 	defer s.Lease([]cas.Digest{put(t, s, all['a'])})()

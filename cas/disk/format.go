@@ -10,7 +10,7 @@ import (
 )
 
 // formatVersion is the layout that this code reads and writes.
-const formatVersion = 1
+const formatVersion = 2
 
 const formatName = "hearth-cas"
 
@@ -29,6 +29,9 @@ func claimFormat(l layout) error {
 	switch {
 	case !ok || err != nil || version < 1:
 		return fmt.Errorf("%s says %.40q, which is no version of a store: delete the directory or choose another", l.format(), data)
+	case version < formatVersion:
+		return fmt.Errorf("%s is a store of format %d, which no released hearth wrote and this one (format %d) does not read: delete the directory, all in it can be had again",
+			l.dir, version, formatVersion)
 	case version > formatVersion:
 		return fmt.Errorf("%s was written by a newer hearth (format %d, this one knows %d): run that one, or choose another directory",
 			l.dir, version, formatVersion)

@@ -8,9 +8,13 @@ import (
 	"github.com/hearth-build/hearth/cas"
 )
 
-// key names a blob of a namespace in the index, in as few bytes as possible:
-// the function, the namespace's number, the size, the hash in binary.
+// key names a blob of a namespace in the index, or the record of an action, in
+// as few bytes as possible: the function and which of the two, the namespace's
+// number, the size, the hash in binary.
 type key string
+
+// recordBit marks the first byte of a record's key.
+const recordBit = 0x80
 
 // namespaceID numbers the namespaces of an open Disk.
 type namespaceID uint32
@@ -36,12 +40,31 @@ func newKey(ns namespaceID, d cas.Digest) key {
 	return key(appendKey(buf[:0], ns, d))
 }
 
+// newRecordKey is newKey for the record of an action.
+func newRecordKey(ns namespaceID, d cas.Digest) key {
+	var buf [maxKeyLen]byte
+	b := appendKey(buf[:0], ns, d)
+	b[0] |= recordBit
+	return key(b)
+}
+
+func (k key) isRecord() bool { return k[0]&recordBit != 0 }
+
+// sizeAt is where the size begins.
+func (k key) sizeAt() int {
+	at := 1
+	for k[at]&0x80 != 0 {
+		at++
+	}
+	return at + 1
+}
+
 const maxKeyLen = 1 + binary.MaxVarintLen32 + binary.MaxVarintLen64 + 64
 
 // split is the inverse of newKey.
 func (k key) split() (namespaceID, cas.Digest) {
 	b := []byte(k)
-	f := cas.Function(b[0])
+	f := cas.Function(b[0] &^ recordBit)
 	ns, n := binary.Uvarint(b[1:])
 	b = b[1+n:]
 	size, n := binary.Uvarint(b)

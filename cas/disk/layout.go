@@ -13,9 +13,13 @@ import (
 //	FORMAT                                         version of what follows
 //	LOCK                                           flock of the process that has the store open
 //	STATE                                          last sync point, clean stop or not
+//	ORDER                                          which blobs were used when, roughly
+//	kv/                                            small blobs and action results: the key-value library's
 //	tmp/                                           files being written, where they need a name
 //	cas/<namespace>/<function>/<hh>/<hash>-<size>  a blob, mode 0444
 //	cas/<namespace>/<function>/<hh>/<hash>-<size>.x  its executable copy, mode 0555
+//	links/...                                      the same for copies of small blobs; begun anew at each start
+//	old/                                           what is being removed
 //
 // hh is the beginning of the hash.
 type layout struct{ dir string }
@@ -33,6 +37,10 @@ func (l layout) lock() string   { return filepath.Join(l.dir, "LOCK") }
 func (l layout) state() string  { return filepath.Join(l.dir, "STATE") }
 func (l layout) tmp() string    { return filepath.Join(l.dir, "tmp") }
 func (l layout) blobs() string  { return filepath.Join(l.dir, "cas") }
+func (l layout) order() string  { return filepath.Join(l.dir, "ORDER") }
+func (l layout) values() string { return filepath.Join(l.dir, "kv") }
+func (l layout) copies() string { return filepath.Join(l.dir, "links") }
+func (l layout) old() string    { return filepath.Join(l.dir, "old") }
 
 // foreign reports whether a name at the top of the directory is not ours, or
 // what every new file system has.
@@ -46,11 +54,20 @@ func (l layout) foreign(name string) bool {
 
 // blob returns the path of a blob's file.
 func (l layout) blob(namespaceDir string, d cas.Digest) string {
+	return l.file("/cas/", namespaceDir, d)
+}
+
+// copy returns the path of the file of a blob that is no file by itself.
+func (l layout) copy(namespaceDir string, d cas.Digest) string {
+	return l.file("/links/", namespaceDir, d)
+}
+
+func (l layout) file(tree, namespaceDir string, d cas.Digest) string {
 	hash, function := d.Hash(), d.Function().String()
 	var b strings.Builder
 	b.Grow(len(l.dir) + len(namespaceDir) + len(function) + len(hash) + 32)
 	b.WriteString(l.dir)
-	b.WriteString("/cas/")
+	b.WriteString(tree)
 	b.WriteString(namespaceDir)
 	b.WriteByte('/')
 	b.WriteString(function)

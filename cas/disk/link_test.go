@@ -35,12 +35,12 @@ func TestLinksAreTheStoresOwnInodes(t *testing.T) {
 		if err := s.Link(t.Context(), digest, int(dir.Fd()), name, executable); err != nil {
 			t.Fatal(err)
 		}
-		path := d.path(newKey(s.id, digest)) + suffix
+		path := s.filePath(digest) + suffix
 		if inode(t, filepath.Join(target, name)) != inode(t, path) {
 			t.Errorf("%s is not the inode of %s", name, path)
 		}
 	}
-	if got := d.Stats(); got.Pinned != 0 || got.Reserved != 0 || got.Bytes != 2*charge(50_000) {
+	if got := d.Stats(); got.Pinned != 0 || got.Reserved != 0 || got.Bytes != 2*blocksOf(50_000) {
 		t.Errorf("%+v", got)
 	}
 }

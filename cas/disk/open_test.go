@@ -65,7 +65,8 @@ func TestSecondOpenIsRefused(t *testing.T) {
 
 func TestFormat(t *testing.T) {
 	for name, tc := range map[string]struct{ file, text, want string }{
-		"newer":       {"FORMAT", "hearth-cas 2\n", "newer hearth"},
+		"newer":       {"FORMAT", "hearth-cas 3\n", "newer hearth"},
+		"older":       {"FORMAT", "hearth-cas 1\n", "no released hearth"},
 		"garbled":     {"FORMAT", "hello\n", "no version"},
 		"version 0":   {"FORMAT", "hearth-cas 0\n", "no version"},
 		"empty":       {"FORMAT", "", "no version"},
@@ -98,7 +99,7 @@ func TestOpenCleansUp(t *testing.T) {
 	s := d.Namespace("")
 	whole, short := random(1, 100_000), random(2, 100_000)
 	put(t, s, whole)
-	shortPath := d.path(newKey(s.id, put(t, s, short)))
+	shortPath := s.filePath(put(t, s, short))
 	mustClose(t, d)
 	strange := filepath.Join(filepath.Dir(shortPath), "README")
 	for _, err := range []error{

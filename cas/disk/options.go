@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"path/filepath"
 	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
 // Options says where a Disk is and how much it may hold.
@@ -13,8 +15,10 @@ type Options struct {
 	// Dir is the store's own directory. It is made if it is missing; a
 	// directory with other things in it is refused.
 	Dir string
-	// MaxBytes is the budget for blobs, as they occupy the disk (whole blocks
-	// of 4 KiB). 0: 80 % of what is free or already ours when Dir is opened.
+	// MaxBytes is the budget for blobs and records, as they occupy the disk
+	// (files: whole blocks of 4 KiB). What is deleted on the key-value side
+	// takes up to a quarter more of its part for a while, and its logs some 100
+	// MiB. 0: 80 % of what is free or already ours when Dir is opened.
 	MaxBytes int64
 	// MinFreeBytes is what stays free on the file system, whoever fills it.
 	// 0: 1 GiB, or 2 % of the file system where that is less.
@@ -24,6 +28,11 @@ type Options struct {
 	SyncInterval time.Duration
 	// Logger hears of what goes wrong in the background. nil: nobody does.
 	Logger *slog.Logger
+
+	// For tests: the size from which on a blob is a file, and what is under the
+	// key-value side.
+	split   int64
+	valueFS vfs.FS
 }
 
 func (o Options) withDefaults() Options {
@@ -32,6 +41,12 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.split == 0 {
+		o.split = splitSize
+	}
+	if o.valueFS == nil {
+		o.valueFS = vfs.Default
 	}
 	return o
 }

@@ -24,19 +24,10 @@ func (s *Store) Put(ctx context.Context, c *cas.Content) error {
 }
 
 func (s *Store) put(ctx context.Context, c *cas.Content) error {
-	u := &upload{disk: s.disk, content: c, key: newKey(s.id, c.Digest()), path: s.disk.layout.blob(s.dir, c.Digest())}
-	if c.Digest().Size() < smallBlob {
-		// Read before anybody has to wait for it: small blobs wait for the
-		// disk alone, never for a slow client.
-		p, _, _ := s.disk.index.use(u.key)
-		if p == present {
-			return nil
-		}
-		var err error
-		if u.data, err = c.Bytes(); err != nil {
-			return err
-		}
+	if s.disk.isSmall(c.Digest().Size()) {
+		return s.putSmall(ctx, c)
 	}
+	u := &upload{disk: s.disk, content: c, key: newKey(s.id, c.Digest()), path: s.disk.layout.blob(s.dir, c.Digest())}
 	f, err := s.disk.claim(ctx, u.key)
 	if f == nil || err != nil {
 		return err
@@ -78,7 +69,6 @@ func (d *Disk) claim(ctx context.Context, k key) (*flight, error) {
 type upload struct {
 	disk    *Disk
 	content *cas.Content
-	data    []byte // the whole content, if it is small
 	key     key
 	path    string
 	flight  *flight
@@ -96,11 +86,7 @@ func (u *upload) run(ctx context.Context) error {
 		return err
 	}
 	defer t.discard()
-	if u.data != nil {
-		_, err = t.Write(u.data)
-	} else {
-		err = u.copy(ctx, t, room)
-	}
+	err = u.copy(ctx, t, room)
 	if err == nil {
 		err = context.Cause(ctx)
 	}

@@ -12,18 +12,27 @@ import (
 	"github.com/hearth-build/hearth/cas"
 )
 
-// smallBlob is the size below which a blob is handled at once, in memory.
-const smallBlob = 32 << 10
+// wholeFile is the size below which a file is read at once.
+const wholeFile = 32 << 10
 
 // errDoubtful: a file is not what the index says, or may not be.
 var errDoubtful = errors.New("the blob's file was changed or damaged")
 
-// blobFile is a blob that the index says is in place.
-type blobFile struct {
-	digest  cas.Digest
-	path    string
-	entry   *entry
-	written int64 // from the entry, when it was looked up
+// blob is one that the index says is in place.
+type blob struct {
+	found
+	digest cas.Digest
+	path   string // of its file, or of the copy if it is none
+}
+
+func (b blob) isLarge() bool { return !b.entry.small && b.digest.Size() >= wholeFile }
+
+// readAll returns the bytes of a small blob, or of a small file.
+func (d *Disk) readAll(b blob) ([]byte, error) {
+	if b.entry.small {
+		return d.readValue(b.found)
+	}
+	return b.readFile()
 }
 
 // damaged reports whether an error is the fault of the file that was opened,
@@ -68,9 +77,9 @@ func openFile(path string) (fd int, err error) {
 	return fd, nil
 }
 
-// readAll reads a whole small blob and checks its hash, which costs less than
+// readFile reads a whole small file and checks its hash, which costs less than
 // opening the file does.
-func (b blobFile) readAll() ([]byte, error) {
+func (b blob) readFile() ([]byte, error) {
 	fd, err := openFile(b.path)
 	if err != nil {
 		return nil, doubtful(err)
@@ -98,7 +107,7 @@ func (b blobFile) readAll() ([]byte, error) {
 }
 
 // open opens a blob at an offset.
-func (b blobFile) open(offset int64) (*reader, error) {
+func (b blob) open(offset int64) (*reader, error) {
 	fd, err := openFile(b.path)
 	if err != nil {
 		return nil, doubtful(err)
@@ -119,7 +128,7 @@ func (b blobFile) open(offset int64) (*reader, error) {
 }
 
 // check looks at the file under a path of the blob without opening it.
-func (b blobFile) check(path string, mode uint32) error {
+func (b blob) check(path string, mode uint32) error {
 	var st unix.Stat_t
 	if err := unix.Fstatat(unix.AT_FDCWD, path, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		return doubtful(&fs.PathError{Op: "stat", Path: path, Err: err})

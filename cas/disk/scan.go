@@ -24,6 +24,8 @@ type scan struct {
 	// Files written to from this time on are in doubt, if any are.
 	suspectFrom int64
 	anySuspect  bool
+	order       order
+	start       time.Time
 
 	mu    sync.Mutex // guards all below
 	found []scanned
@@ -40,13 +42,20 @@ type scanned struct {
 // unclean stop the young ones are in doubt.
 func (d *Disk) loadIndex(ctx context.Context, last state) error {
 	from, anySuspect := last.suspectFrom()
-	s := &scan{disk: d, suspectFrom: from.UnixNano(), anySuspect: anySuspect}
+	used, err := readOrder(d.layout)
+	if err != nil {
+		return err
+	}
+	start := time.Now()
+	s := &scan{disk: d, suspectFrom: from.UnixNano(), anySuspect: anySuspect, order: used, start: start}
 	if last.Synced.IsZero() {
 		s.suspectFrom = 0
 	}
-	start := time.Now()
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(runtime.GOMAXPROCS(0))
+	if err := s.values(ctx); err != nil {
+		return err
+	}
 	if err := s.walk(ctx, g); err != nil {
 		return fmt.Errorf("read the store: %w", err)
 	}
@@ -161,24 +170,32 @@ func (s *scan) newEntry(k key, size int64, st *unix.Stat_t) scanned {
 	written := mtime(st)
 	return scanned{
 		entry: &entry{key: k, size: size, written: written, suspect: s.anySuspect && written >= s.suspectFrom},
-		// Readers move it forward, though most file systems do so once a day.
-		used: max(st.Atim.Nano(), written),
+		// Readers move the time forward, though most file systems do so once a day.
+		used: max(st.Atim.Nano(), written, s.orderOf(k)),
 	}
 }
 
+// orderOf is when a blob was used as the last run remembers; 0: it does not.
+func (s *scan) orderOf(k key) int64 {
+	if s.order.at.IsZero() {
+		return 0
+	}
+	return s.order.used(s.disk.fingerprint(k), s.start)
+}
+
 // matchCopies keeps the executable copies that belong to a good blob.
-func (s *scan) matchCopies(found []scanned, copies map[key]unix.Stat_t) {
-	if len(copies) == 0 {
+func (s *scan) matchCopies(found []scanned, beside map[key]unix.Stat_t) {
+	if len(beside) == 0 {
 		return
 	}
 	for _, f := range found {
-		st, ok := copies[f.entry.key]
+		st, ok := beside[f.entry.key]
 		if ok && !f.entry.suspect && ours(&st, f.entry.size, f.entry.written, execMode) {
-			f.entry.executable = true
-			delete(copies, f.entry.key)
+			f.entry.copies = &copies{entry: f.entry, kinds: executableCopy}
+			delete(beside, f.entry.key)
 		}
 	}
-	for k := range copies {
-		s.disk.warnIf("remove an executable copy", removeFile(s.disk.path(k)+execSuffix))
+	for k := range beside {
+		s.disk.warnIf("remove an executable copy", removeFile(s.disk.path(&entry{key: k})+execSuffix))
 	}
 }

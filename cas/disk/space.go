@@ -17,6 +17,8 @@ type space struct {
 	fd        int   // a directory of the file system
 	minBytes  int64 // these stay free
 	minInodes int64
+	total     int64  // bytes of the file system
+	memtable  uint64 // what the key-value side writes at once
 	// pending is how many bytes are reserved and not written yet.
 	pending atomic.Int64
 	// making is held by the one that evicts for the sake of the file system.
@@ -44,12 +46,18 @@ func newSpace(fd int, minBytes int64) (*space, error) {
 	if err != nil {
 		return nil, err
 	}
+	memtable := memtableSize(free.total)
 	if minBytes == 0 {
 		minBytes = min(defaultMinFree, free.total/50)
 	}
+	// What is in memory can always be written out: once as its log, once more.
+	minBytes = max(minBytes, 3*int64(memtable))
 	// Inodes are counted by few file systems, and run out before bytes do
 	// where blobs are small.
-	return &space{fd: fd, minBytes: minBytes, minInodes: min(1000, free.totalInodes/50)}, nil
+	return &space{
+		fd: fd, minBytes: minBytes, minInodes: min(1000, free.totalInodes/50),
+		total: free.total, memtable: memtable,
+	}, nil
 }
 
 func statfs(fd int) (freeSpace, error) {

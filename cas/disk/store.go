@@ -39,14 +39,14 @@ func (s *Store) Get(ctx context.Context, d cas.Digest, offset int64) (io.ReadClo
 		return blobReader{bytes.NewReader(nil)}, nil
 	}
 	var r io.ReadCloser
-	err := s.withFile(ctx, d, func(b blobFile) error {
-		if d.Size() >= smallBlob {
-			large, err := b.open(offset)
-			r = large
+	err := s.withBlob(ctx, d, func(b blob) error {
+		var err error
+		if b.isLarge() {
+			r, err = b.open(offset)
 			return err
 		}
-		data, err := b.readAll()
-		if err == nil {
+		var data []byte
+		if data, err = s.disk.readAll(b); err == nil {
 			r = blobReader{bytes.NewReader(data[offset:])}
 		}
 		return err
@@ -62,27 +62,29 @@ type blobReader struct{ *bytes.Reader }
 // Close implements io.Closer.
 func (blobReader) Close() error { return nil }
 
-// withFile calls f with the file of a blob that is present and not in doubt. A
-// file that f finds doubtful (errDoubtful) is checked, and f called again if it
-// turns out to be right; else the blob counts as absent.
-func (s *Store) withFile(ctx context.Context, d cas.Digest, f func(b blobFile) error) error {
+// withBlob calls f with a blob that is present and not in doubt. A file that f
+// finds doubtful (errDoubtful) is checked, and f called again if it turns out to
+// be right; else the blob counts as absent.
+func (s *Store) withBlob(ctx context.Context, d cas.Digest, f func(b blob) error) error {
 	k := newKey(s.id, d)
 	for range maxDoubts {
-		p, e, written := s.disk.index.use(k)
-		if p == unchecked {
+		found := s.disk.index.use(k)
+		if found.presence == unchecked {
 			if _, err := s.disk.verify(ctx, k); err != nil {
 				return err
 			}
-			p, e, written = s.disk.index.use(k)
+			found = s.disk.index.use(k)
 		}
-		if p != present {
+		if found.presence != present {
 			break
 		}
-		err := f(blobFile{digest: d, path: s.disk.layout.blob(s.dir, d), entry: e, written: written})
+		err := f(blob{found: found, digest: d, path: s.disk.path(found.entry)})
 		if !errors.Is(err, errDoubtful) {
 			return err
 		}
-		s.disk.index.doubt(e)
+		if !found.entry.small { // else it was dropped at once
+			s.disk.index.doubt(found.entry)
+		}
 	}
 	return &cas.MissingError{Digests: []cas.Digest{d}}
 }
@@ -91,17 +93,17 @@ func (s *Store) withFile(ctx context.Context, d cas.Digest, f func(b blobFile) e
 // are in doubt.
 func (s *Store) FindMissing(ctx context.Context, ds []cas.Digest) ([]cas.Digest, error) {
 	var missing []cas.Digest
-	var found [findChunk]presence
+	var seen [findChunk]presence
 	for len(ds) > 0 {
 		if err := context.Cause(ctx); err != nil {
 			return nil, err
 		}
 		chunk := ds[:min(len(ds), findChunk)]
 		ds = ds[len(chunk):]
-		s.disk.index.useAll(s.id, chunk, found[:len(chunk)])
+		s.disk.index.useAll(s.id, chunk, func(i int, f found) { seen[i] = f.presence })
 		for i, d := range chunk {
-			ok, err := found[i] == present, error(nil)
-			if found[i] == unchecked {
+			ok, err := seen[i] == present, error(nil)
+			if seen[i] == unchecked {
 				ok, err = s.disk.verify(ctx, newKey(s.id, d))
 			}
 			if err != nil {

@@ -106,6 +106,9 @@ func mustAddUp(t *testing.T, d *Disk) {
 	t.Helper()
 	x := d.index
 	d.verifyAll(t.Context())
+	if err := d.drain(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	mustHaveNoTemporaryFile(t, d)
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -114,19 +117,37 @@ func mustAddUp(t *testing.T, d *Disk) {
 	for e := x.list.next; e != &x.list; e = e.next {
 		listed++
 	}
-	for k, e := range x.blobs {
+	for _, e := range x.blobs {
 		used += e.charge()
-		st, err := os.Stat(d.path(k))
-		if err != nil || st.Size() != e.size {
-			t.Errorf("a blob in the index without its file: %v", err)
-		}
-		if _, err := os.Stat(d.path(k) + execSuffix); (err == nil) != e.executable {
-			t.Errorf("executable copy: %v, the index says %t", err, e.executable)
-		}
+		mustHaveFiles(t, d, e)
+	}
+	if x.queue.bytes != 0 || x.queue.added != x.queue.done {
+		t.Errorf("%d bytes are queued after %d of %d values were written", x.queue.bytes, x.queue.done, x.queue.added)
 	}
 	if x.used != used || x.unpinned != used || x.reserved != 0 || x.suspects != 0 ||
 		listed != len(x.blobs) || len(x.pins) != 0 || len(x.flights) != 0 || used > x.max || d.space.pending.Load() != 0 {
 		t.Errorf("used %d, unpinned %d, sum %d of %d; reserved %d; suspects %d; listed %d of %d; pins %d; flights %d; pending %d",
 			x.used, x.unpinned, used, x.max, x.reserved, x.suspects, listed, len(x.blobs), len(x.pins), len(x.flights), d.space.pending.Load())
+	}
+}
+
+// mustHaveFiles checks that an entry has the files that it says, or the value.
+func mustHaveFiles(t *testing.T, d *Disk, e *entry) {
+	t.Helper()
+	path, kinds := d.path(e), copyKinds(0)
+	if e.copies != nil {
+		kinds = e.copies.kinds
+	}
+	st, err := os.Stat(path)
+	if (err == nil) != (!e.small || kinds&plainCopy != 0) || (err == nil && st.Size() != e.size) {
+		t.Errorf("file: %v, the index says small %t with copies %b", err, e.small, kinds)
+	}
+	if _, err := os.Stat(path + execSuffix); (err == nil) != (kinds&executableCopy != 0) {
+		t.Errorf("executable copy: %v, the index says %b", err, kinds)
+	}
+	if e.small {
+		if _, err := d.values.get(d.stored(nil, e.key)); err != nil {
+			t.Error(err)
+		}
 	}
 }

@@ -2,8 +2,11 @@ package disk
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
+
+	"github.com/hearth-build/hearth/cas"
 )
 
 // verify settles a doubt: it returns whether the blob is there and right, after
@@ -11,8 +14,7 @@ import (
 // cannot be read is dropped; the next upload heals it.
 func (d *Disk) verify(ctx context.Context, k key) (bool, error) {
 	for {
-		p, _, _ := d.index.use(k)
-		if p != unchecked {
+		if p := d.index.use(k).presence; p != unchecked {
 			return p == present, nil
 		}
 		e, f, own := d.index.claimExisting(k)
@@ -38,8 +40,11 @@ func (d *Disk) check(ctx context.Context, e *entry, f *flight) error {
 	if !d.index.isSuspect(e) {
 		return nil // it was checked between the caller's look and its claim
 	}
+	if e.small {
+		return d.checkValue(e)
+	}
 	_, digest := e.key.split()
-	path := d.path(e.key)
+	path := d.path(e)
 	ok, written, err := fileIsRight(path, digest, func() error { return context.Cause(ctx) })
 	if err != nil && !damaged(err) {
 		return fmt.Errorf("check blob %v: %w", digest, err)
@@ -49,9 +54,7 @@ func (d *Disk) check(ctx context.Context, e *entry, f *flight) error {
 	}
 	defer d.life.RUnlock()
 	// Nobody vouches for the executable copy; it is made again when needed.
-	if d.index.dropExecutable(e) {
-		d.warnIf("remove an executable copy", removeFile(path+execSuffix))
-	}
+	d.warnIf("remove an executable copy", d.unlinkCopies(e, d.index.dropCopies(e)))
 	if ok {
 		d.index.trust(e, written)
 		return nil
@@ -60,6 +63,25 @@ func (d *Disk) check(ctx context.Context, e *entry, f *flight) error {
 	d.options.Logger.Warn("a damaged blob was dropped from the store; the next upload heals it",
 		slog.String("file", path), slog.Any("error", err))
 	d.warnIf("remove a damaged blob", removeFile(path))
+	return nil
+}
+
+// checkValue is check for what is on the key-value side. A blob is checked by
+// its hash, a record by its checksum.
+func (d *Disk) checkValue(e *entry) error {
+	f := d.index.look(e)
+	data, err := d.readValue(f)
+	if errors.Is(err, errDoubtful) {
+		return nil // and it was dropped
+	}
+	if err != nil {
+		return err
+	}
+	if _, digest := e.key.split(); !e.key.isRecord() && digest.Function().Sum(data) != digest {
+		d.dropValue(e, cas.ErrMismatch)
+		return nil
+	}
+	d.index.trust(e, f.written)
 	return nil
 }
 

@@ -33,18 +33,10 @@ type assets struct {
 	byName   map[string]reapi.Assets
 }
 
-// associationBytes bounds what is remembered of where blobs came from: some
-// 60,000 of them.
-const associationBytes = 256 << 20
-
-func (c *assetsFlags) open(ctx context.Context, dataDir string, instances reapi.Instances) (*assets, error) {
+func (c *assetsFlags) open(dataDir string, associations *actioncache.Disk, instances reapi.Instances) (*assets, error) {
 	networks, err := asset.ParseNetworks(c.AssetAllowNetwork)
 	if err != nil {
 		return nil, err
-	}
-	associations, err := actioncache.OpenDisk(ctx, actioncache.DiskOptions{Dir: filepath.Join(dataDir, "assets"), MaxBytes: associationBytes})
-	if err != nil {
-		return nil, fmt.Errorf("open what is known of assets: %w", err)
 	}
 	a := &assets{byName: map[string]reapi.Assets{}}
 	a.origin, err = asset.NewOrigin(asset.OriginOptions{AllowNetworks: networks, SpoolDir: filepath.Join(dataDir, "spool")})

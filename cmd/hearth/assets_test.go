@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -9,7 +10,9 @@ import (
 	"testing"
 
 	"github.com/hearth-build/hearth/cas"
+	"github.com/hearth-build/hearth/cas/actioncache"
 	"github.com/hearth-build/hearth/cas/asset"
+	"github.com/hearth-build/hearth/cas/disk"
 	"github.com/hearth-build/hearth/cas/memory"
 	"github.com/hearth-build/hearth/reapi"
 	"github.com/hearth-build/hearth/reapi/execution"
@@ -50,7 +53,11 @@ func TestOpenAssets(t *testing.T) {
 	}
 	req := asset.Request{Kind: asset.Blob, URIs: []string{server.URL}}
 	fetch := func(flags assetsFlags, instance string) error {
-		a, err := flags.open(t.Context(), dir, instances)
+		store, err := disk.Open(t.Context(), disk.Options{Dir: filepath.Join(dir, "store")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		a, err := flags.open(dir, actioncache.NewDisk(store, "assets"), instances)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -58,7 +65,7 @@ func TestOpenAssets(t *testing.T) {
 		if err == nil && got.Digest != cas.SHA256.Sum([]byte("content")) {
 			t.Errorf("fetched %v", got)
 		}
-		if err := a.close(t.Context()); err != nil {
+		if err := errors.Join(a.close(t.Context()), store.Close()); err != nil {
 			t.Error(err)
 		}
 		return err

@@ -59,11 +59,7 @@ func (c *serveCmd) build(ctx context.Context, logger *slog.Logger, s *stack) err
 	if err := errors.Join(emptyDir(dirs["spool"]), tree.SweepTrash(filepath.Join(c.DataDir, "trash"))); err != nil {
 		return fmt.Errorf("remove what an earlier hearth left: %w", err)
 	}
-	results, err := actioncache.OpenDisk(ctx, actioncache.DiskOptions{Dir: filepath.Join(c.DataDir, "results")})
-	if err != nil {
-		return fmt.Errorf("open the action cache: %w", err)
-	}
-	instances := c.openInstances(s, results, logger)
+	instances := c.openInstances(s, actioncache.NewDisk(s.blobs, "ac"), logger)
 	s.backend = newLateBackend(podman.Options{
 		DataDir: c.DataDir, Socket: c.PodmanSocket, HostRoot: c.HostRoot,
 		ExecServer: c.ExecServer, ExecMode: podman.ExecMode(c.ExecMode), Logger: logger,
@@ -87,7 +83,7 @@ func (c *serveCmd) build(ctx context.Context, logger *slog.Logger, s *stack) err
 	if err != nil {
 		return err
 	}
-	s.assets, err = c.Assets.open(ctx, c.DataDir, instances)
+	s.assets, err = c.Assets.open(c.DataDir, actioncache.NewDisk(s.blobs, "assets"), instances)
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,56 @@
+package disk
+
+// doubt has a blob checked before its next use.
+func (x *index) doubt(e *entry) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.blobs[e.key] == e && !e.suspect {
+		e.suspect = true
+		x.suspects++
+	}
+}
+
+func (x *index) isSuspect(e *entry) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.blobs[e.key] == e && e.suspect
+}
+
+func (x *index) anySuspect() bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.suspects > 0
+}
+
+// suspectKeys returns the blobs that are in doubt, the least recently used
+// first: checking them in this order keeps it.
+func (x *index) suspectKeys() []key {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	keys := make([]key, 0, x.suspects)
+	for e := x.list.prev; e != &x.list && len(keys) < x.suspects; e = e.prev {
+		if e.suspect {
+			keys = append(keys, e.key)
+		}
+	}
+	if len(keys) == x.suspects {
+		return keys
+	}
+	for k, e := range x.blobs { // pinned ones are in no list
+		if e.suspect && e.next == nil {
+			keys = append(keys, k)
+		}
+	}
+	return keys
+}
+
+// trust ends the suspicion against an entry whose file was found right.
+func (x *index) trust(e *entry, written int64) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.blobs[e.key] == e && e.suspect {
+		e.suspect = false
+		e.written = written
+		x.suspects--
+	}
+}

@@ -1,0 +1,199 @@
+package disk
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// kv is the key-value library that holds small blobs and action results. A
+// value that was torn or flipped is found out by checksum (seal), the library's
+// own or ours, and never returned.
+type kv struct {
+	db *pebble.DB
+	fs *waitFS
+}
+
+// kvOptions is what the library is opened with.
+type kvOptions struct {
+	dir      string
+	memtable uint64
+	fs       vfs.FS // under the one that waits
+	log      *slog.Logger
+}
+
+// openKV opens the values in a directory. What the library cannot make sense of
+// is given up, its logs first, which a power failure may have torn and which
+// hold nothing from before the last sync point: all can be had again, and a
+// store that does not start helps nobody.
+func openKV(o kvOptions) (*kv, error) {
+	files := newWaitFS(o.fs, o.log)
+	db, err := pebble.Open(o.dir, o.pebble(files))
+	for _, remedy := range []struct{ pattern, lost string }{
+		{"*" + logSuffix, "the latest small blobs and action results in the store"},
+		{"*", "the small blobs and action results in the store"},
+	} {
+		if err == nil || hostsFault(err) {
+			break
+		}
+		o.log.Error(remedy.lost+" are damaged and were dropped; uploads heal it", slog.String("dir", o.dir), slog.Any("error", err))
+		if err := removeAll(o.dir, remedy.pattern); err != nil {
+			return nil, err
+		}
+		db, err = pebble.Open(o.dir, o.pebble(files))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", o.dir, spaceError(err))
+	}
+	return &kv{db: db, fs: files}, nil
+}
+
+// logSuffix ends the names of the library's logs.
+const logSuffix = ".log"
+
+// removeAll removes what matches a pattern in a directory.
+func removeAll(dir, pattern string) error {
+	names, err := filepath.Glob(filepath.Join(dir, pattern))
+	for _, name := range names {
+		err = errors.Join(err, os.RemoveAll(name))
+	}
+	return err
+}
+
+// hostsFault reports whether an error says more about the host than about the
+// files: those are kept.
+func hostsFault(err error) bool {
+	var errno syscall.Errno
+	return errors.As(err, &errno) && !errors.Is(err, fs.ErrNotExist)
+}
+
+const (
+	minMemtable = 256 << 10
+	maxMemtable = 32 << 20
+	// memtables is how many may be in memory, written out or not; each has its
+	// log on the disk.
+	memtables  = 3
+	blockCache = 32 << 20
+	// maxValues is how many files of values a table refers to before they are
+	// put together: a read touches one of them, so many do no harm.
+	maxValues = 12
+	// Values go where compaction does not copy them, but for the tiniest.
+	minSeparate = 128
+	// garbage is which part of the values may be dead before they are copied.
+	garbage = 0.25
+)
+
+// memtableSize scales what the library writes at once to the file system.
+func memtableSize(total int64) uint64 {
+	return uint64(max(minMemtable, min(maxMemtable, total/128)))
+}
+
+// pebble tunes the library for this use: random keys, values that are written
+// once, no need for durability before the next sync point, two cores.
+func (o kvOptions) pebble(files vfs.FS) *pebble.Options {
+	log := kvLogger{o.log}
+	p := &pebble.Options{
+		FormatMajorVersion:          pebble.FormatValueSeparation,
+		FS:                          files,
+		Logger:                      log,
+		EventListener:               log.events(),
+		CacheSize:                   blockCache,
+		MaxOpenFiles:                500,
+		MemTableSize:                o.memtable,
+		MemTableStopWritesThreshold: memtables,
+		L0CompactionThreshold:       4,
+		// Reads ask for one key at a time and know that it is there: many
+		// files on top of each other cost little, a stop costs all writers.
+		L0StopWritesThreshold:      100,
+		CompactionConcurrencyRange: func() (lower, upper int) { return 1, 1 },
+		WALBytesPerSync:            1 << 20,
+		BytesPerSync:               1 << 20,
+	}
+	// Blobs are compressed already or too small for it to pay.
+	p.ApplyCompressionSettings(func() pebble.DBCompressionSettings { return pebble.DBCompressionNone })
+	p.Experimental.ValueSeparationPolicy = func() pebble.ValueSeparationPolicy {
+		return pebble.ValueSeparationPolicy{
+			Enabled: true, MinimumSize: minSeparate, MaxBlobReferenceDepth: maxValues, TargetGarbageRatio: garbage,
+		}
+	}
+	return p
+}
+
+// get returns a value in memory of its own. What is absent, or not what was
+// stored, is errBadRecord.
+func (s *kv) get(key []byte) ([]byte, error) {
+	record, closer, err := s.db.Get(key)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errBadRecord, err)
+	}
+	value, ok := unseal(key, record)
+	if !ok {
+		err = errBadRecord
+	}
+	value = append(make([]byte, 0, len(value)), value...)
+	return value, errors.Join(err, closer.Close())
+}
+
+// errBadRecord: a value is not there or not what was stored.
+var errBadRecord = errors.New("the stored value is damaged")
+
+// sync makes all that was written durable, without its log.
+func (s *kv) sync() error { return s.db.Flush() }
+
+// reclaim gives the space of deleted values back to the file system.
+func (s *kv) reclaim() error {
+	if err := s.db.Flush(); err != nil {
+		return err
+	}
+	return s.db.Compact(context.Background(), []byte{0}, []byte{0xff}, false)
+}
+
+// close ends the library, which waits for its background work. In trouble that
+// would last as long as the trouble: the process ends without.
+func (s *kv) close() error {
+	if err := s.fs.trouble(); err != nil {
+		return fmt.Errorf("the latest small blobs and action results may be lost: %w", err)
+	}
+	return s.db.Close()
+}
+
+// kvLogger is what the library tells.
+type kvLogger struct{ *slog.Logger }
+
+var _ pebble.Logger = kvLogger{}
+
+// Infof implements pebble.Logger: every flush is too much to tell.
+func (kvLogger) Infof(string, ...any) {}
+
+// Errorf implements pebble.Logger.
+func (l kvLogger) Errorf(format string, args ...any) {
+	l.Error("in the store of small blobs: " + fmt.Sprintf(format, args...))
+}
+
+// Fatalf implements pebble.Logger. It is called where the library's own state
+// makes no sense, never for a write that failed (waitFS).
+func (l kvLogger) Fatalf(format string, args ...any) {
+	panic("the store of small blobs: " + fmt.Sprintf(format, args...))
+}
+
+// events keeps the library from ending the process over a damaged file.
+func (l kvLogger) events() *pebble.EventListener {
+	e := &pebble.EventListener{
+		BackgroundError: func(err error) {
+			l.Warn("work on the small blobs was put off", slog.Any("error", err))
+		},
+		DataCorruption: func(info pebble.DataCorruptionInfo) {
+			l.Warn("small blobs are damaged; each is dropped when it is found", slog.String("file", info.Path))
+		},
+	}
+	e.EnsureDefaults(l)
+	return e
+}

@@ -1,0 +1,104 @@
+package disk
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io/fs"
+	"os"
+	"time"
+)
+
+// order is in which order blobs were used, as the last run left it. It is only
+// as good as it is recent: it is written now and then, and never when something
+// is read.
+type order struct {
+	at   time.Time // zero: there is none
+	rank map[uint64]int
+}
+
+const (
+	orderMagic = "hearth order 1\n"
+	// orderInterval is how often it is written.
+	orderInterval = 10 * time.Minute
+)
+
+// used returns when a blob was used, in Unix nanoseconds. Of one that the order
+// does not know it is only known that it is younger.
+func (o order) used(fingerprint uint64, start time.Time) int64 {
+	if o.at.IsZero() {
+		return start.UnixNano()
+	}
+	rank, ok := o.rank[fingerprint]
+	if !ok {
+		return o.at.UnixNano()
+	}
+	return o.at.UnixNano() - int64(len(o.rank)) + int64(rank)
+}
+
+// fingerprint is what the order knows a key by (FNV-1a). Two keys that share
+// one are taken for equally old.
+func (d *Disk) fingerprint(k key) uint64 {
+	var room [maxKeyLen + maxDirLen]byte
+	h := uint64(14695981039346656037)
+	for _, c := range d.stored(room[:0], k) {
+		h = (h ^ uint64(c)) * 1099511628211
+	}
+	return h
+}
+
+// writeOrder notes in which order the blobs were used.
+func (d *Disk) writeOrder() error {
+	now := time.Now()
+	entries := d.index.oldestFirst()
+	data := make([]byte, 0, len(orderMagic)+8*len(entries)+12)
+	data = append(data, orderMagic...)
+	data = binary.LittleEndian.AppendUint64(data, uint64(now.UnixNano()))
+	for _, e := range entries {
+		data = binary.LittleEndian.AppendUint64(data, d.fingerprint(e.key))
+	}
+	data = binary.LittleEndian.AppendUint32(data, crc32.Checksum(data, sealTable()))
+	if err := writeAtomically(d.layout.order(), data); err != nil {
+		return fmt.Errorf("note which blobs were used: %w", err)
+	}
+	return nil
+}
+
+// oldestFirst returns all entries; pinned ones are in use, and come last.
+func (x *index) oldestFirst() []*entry {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	entries := make([]*entry, 0, len(x.blobs))
+	for e := x.list.prev; e != &x.list; e = e.prev {
+		entries = append(entries, e)
+	}
+	for k := range x.pins {
+		if e := x.blobs[k]; e != nil {
+			entries = append(entries, e)
+		}
+	}
+	return entries
+}
+
+// readOrder returns the order of the last run. One that is torn is none.
+func readOrder(l layout) (order, error) {
+	data, err := os.ReadFile(l.order())
+	if errors.Is(err, fs.ErrNotExist) {
+		return order{}, nil
+	}
+	if err != nil {
+		return order{}, err
+	}
+	rest, ok := bytes.CutPrefix(data, []byte(orderMagic))
+	sum := len(data) - 4
+	if !ok || len(rest)%8 != 4 || len(rest) < 12 || binary.LittleEndian.Uint32(data[sum:]) != crc32.Checksum(data[:sum], sealTable()) {
+		return order{}, nil
+	}
+	o := order{at: time.Unix(0, int64(binary.LittleEndian.Uint64(rest))), rank: make(map[uint64]int, len(rest)/8)}
+	for n, rest := 0, rest[8:len(rest)-4]; len(rest) > 0; n, rest = n+1, rest[8:] {
+		o.rank[binary.LittleEndian.Uint64(rest)] = n
+	}
+	return o, nil
+}

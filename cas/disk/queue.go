@@ -1,0 +1,88 @@
+package disk
+
+// op is a change of the key-value side: a value to set, or a key to delete.
+type op struct {
+	key   key
+	data  []byte
+	entry *entry // what the value belongs to; nil: delete
+}
+
+// size is about what an op takes in memory, and in the library's log.
+func (o *op) size() int64 { return int64(len(o.data)) + valueOverhead }
+
+// queue holds the changes of the key-value side, in the order in which the index
+// made them: nothing else orders a deletion and a new value of one key. It is
+// guarded by index.mu.
+type queue struct {
+	ops   []*op
+	bytes int64 // of ops, and of those being written
+	// added and done count ops.
+	added, done uint64
+	wake        chan struct{} // has room for one; sent to after each addition
+	progress    chan struct{} // closed and made anew when ops were written
+}
+
+// maxQueued is how many bytes may wait to be written: enough for writers never
+// to wait for each other, little enough to lose in a crash.
+const maxQueued = 8 << 20
+
+func (q *queue) init() {
+	q.wake = make(chan struct{}, 1)
+	q.progress = make(chan struct{})
+}
+
+func (q *queue) addLocked(o *op) {
+	q.ops = append(q.ops, o)
+	q.bytes += o.size()
+	q.added++
+	if o.entry != nil {
+		o.entry.pending = o
+	}
+	select {
+	case q.wake <- struct{}{}:
+	default:
+	}
+}
+
+// takeQueue returns what has to be written now, in order.
+func (x *index) takeQueue() []*op {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	ops := x.queue.ops
+	x.queue.ops = nil
+	return ops
+}
+
+// wrote notes that ops are on the key-value side.
+func (x *index) wrote(ops []*op) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for _, o := range ops {
+		x.queue.bytes -= o.size()
+		if o.entry != nil && o.entry.pending == o {
+			o.entry.pending = nil
+		}
+	}
+	x.queue.done += uint64(len(ops))
+	x.signalLocked()
+}
+
+// signal wakes those who wait for the queue, to look what has changed.
+func (x *index) signal() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.signalLocked()
+}
+
+func (x *index) signalLocked() {
+	close(x.queue.progress)
+	x.queue.progress = make(chan struct{})
+}
+
+// queueState tells whether the queue has room, how far it came, and what closes
+// at the next change.
+func (x *index) queueState() (room bool, added, done uint64, change <-chan struct{}) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.queue.bytes < maxQueued, x.queue.added, x.queue.done, x.queue.progress
+}

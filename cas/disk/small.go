@@ -1,0 +1,152 @@
+package disk
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/hearth-build/hearth/cas"
+)
+
+// splitSize is the size from which on a blob is a file. Measured by
+// BenchmarkSplit (see doc.go).
+const splitSize = 32 << 10
+
+// value is a small blob or a record on its way in.
+type value struct {
+	key     key
+	data    []byte
+	replace bool // a value that is there already
+	err     error
+}
+
+// putValues makes values visible and queues them for the key-value side. It
+// sets the error of each that is not stored.
+func (d *Disk) putValues(ctx context.Context, values []value) {
+	err := d.awaitRoom(ctx)
+	if err == nil {
+		err = d.enter()
+	}
+	if err == nil {
+		defer d.life.RUnlock()
+		err = d.queueValues(values)
+	}
+	for i := range values {
+		if err != nil && values[i].err == nil {
+			values[i].err = err
+		}
+	}
+}
+
+func (d *Disk) queueValues(values []value) error {
+	var bytes int64
+	for _, v := range values {
+		bytes += (&op{data: v.data}).size()
+	}
+	d.space.pending.Add(bytes)
+	defer func() { d.space.pending.Add(-bytes) }()
+	if err := d.makeFree(); err != nil {
+		return err
+	}
+	queued, victims := d.index.addValues(values)
+	bytes -= queued // the writer will tell of these
+	return d.remove(victims)
+}
+
+// addValues adds what is absent and can have room. It returns how many bytes
+// were queued, and what has to go for them.
+func (x *index) addValues(values []value) (queued int64, victims []victim) {
+	now := time.Now()
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for i := range values {
+		v := &values[i]
+		e := x.blobs[v.key]
+		if x.useLocked(e) == present && !v.replace {
+			continue
+		}
+		need := charge(int64(len(v.data)), true)
+		more, err := x.makeRoomLocked(need)
+		victims = append(victims, more...)
+		if v.err = err; err != nil {
+			continue
+		}
+		if e = x.blobs[v.key]; e != nil { // eviction may have taken it
+			x.dropLocked(e)
+		}
+		e = &entry{key: v.key, size: int64(len(v.data)), written: now.UnixNano(), small: true}
+		x.addLocked(e)
+		o := &op{key: v.key, data: v.data, entry: e}
+		x.queue.addLocked(o)
+		queued += o.size()
+	}
+	return queued, victims
+}
+
+// readValue returns the bytes of an entry on the key-value side. They may be
+// shared: nobody changes them. A value that is not there, or wrong, is
+// errDoubtful, and dropped unless the entry has changed meanwhile.
+func (d *Disk) readValue(f found) ([]byte, error) {
+	if f.data != nil {
+		return f.data, nil
+	}
+	if err := d.enter(); err != nil {
+		return nil, err
+	}
+	defer d.life.RUnlock()
+	var room [maxKeyLen + maxDirLen]byte
+	data, err := d.values.get(d.stored(room[:0], f.entry.key))
+	if err == nil && int64(len(data)) == f.entry.size {
+		return data, nil
+	}
+	d.dropValue(f.entry, err)
+	return nil, fmt.Errorf("%w: %w", errDoubtful, errors.Join(err, errBadRecord))
+}
+
+// dropValue forgets an entry whose value cannot be had.
+func (d *Disk) dropValue(e *entry, err error) {
+	kinds := copyKinds(0)
+	if f := d.claimCopies(e); f != nil {
+		kinds = d.index.dropCopies(e)
+		d.warnIf("remove a copy of a blob", d.unlinkCopies(e, kinds))
+		d.index.finish(e.key, f)
+	}
+	if d.index.drop(e) {
+		_, digest := e.key.split()
+		d.options.Logger.Warn("a damaged blob or result was dropped from the store; the next upload heals it",
+			slog.Any("digest", digest), slog.Any("error", err))
+	}
+}
+
+// claimCopies asks for the right to work on the copies of an entry.
+func (d *Disk) claimCopies(e *entry) *flight {
+	now, f, own := d.index.claimExisting(e.key)
+	switch {
+	case !own:
+		return nil // whoever works on them will find out
+	case now != e:
+		d.index.finish(e.key, f)
+		return nil
+	}
+	return f
+}
+
+// putSmall stores blobs whose bytes are in memory.
+func (s *Store) putSmall(ctx context.Context, c *cas.Content) error {
+	k := newKey(s.id, c.Digest())
+	if s.disk.index.use(k).presence == present {
+		return nil
+	}
+	data, err := c.Bytes()
+	if err == nil {
+		err = context.Cause(ctx)
+	}
+	if err != nil {
+		return err
+	}
+	values := [1]value{{key: k, data: data}}
+	s.disk.putValues(ctx, values[:])
+	return values[0].err
+}

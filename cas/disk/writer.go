@@ -1,0 +1,159 @@
+package disk
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+
+	"github.com/cockroachdb/pebble/v2"
+)
+
+// maxBatch is how much the writer hands to the key-value library at once.
+const maxBatch = 1 << 20
+
+// writeQueue hands the queue to the key-value library until ctx ends, and then
+// what is left.
+func (d *Disk) writeQueue(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			d.writeQueued()
+			return
+		case <-d.index.queue.wake:
+			d.writeQueued()
+		}
+	}
+}
+
+// writeQueued writes until the queue is empty.
+func (d *Disk) writeQueued() {
+	for ops := d.index.takeQueue(); len(ops) > 0; ops = d.index.takeQueue() {
+		for len(ops) > 0 {
+			n, bytes := 0, int64(0)
+			for n < len(ops) && (n == 0 || bytes+ops[n].size() <= maxBatch) {
+				bytes += ops[n].size()
+				n++
+			}
+			d.writeBatch(ops[:n], bytes)
+			ops = ops[n:]
+		}
+	}
+}
+
+// writeBatch applies ops. If the library refuses them the values are dropped:
+// nobody finds them after a restart, so nobody may find them now.
+func (d *Disk) writeBatch(ops []*op, bytes int64) {
+	err := d.apply(ops, bytes)
+	d.index.wrote(ops)
+	d.dirty.Store(true)
+	for _, o := range ops {
+		if o.entry == nil {
+			continue
+		}
+		d.space.pending.Add(-o.size())
+		if err != nil {
+			d.index.drop(o.entry)
+		}
+	}
+	if err != nil {
+		d.options.Logger.Error("small blobs were not stored", slog.Int("blobs", len(ops)), slog.Any("error", err))
+	}
+}
+
+func (d *Disk) apply(ops []*op, bytes int64) (err error) {
+	b := d.values.db.NewBatchWithSize(int(bytes))
+	defer func() { _ = b.Close() }() // it only gives memory back
+	var room [maxKeyLen + maxDirLen]byte
+	for _, o := range ops {
+		k := d.stored(room[:0], o.key)
+		if o.entry == nil {
+			err = b.Delete(k, nil)
+		} else {
+			v := b.SetDeferred(len(k), sealLen+len(o.data))
+			copy(v.Key, k)
+			seal(v.Value, k, o.data)
+			err = v.Finish()
+		}
+		if err != nil {
+			return fmt.Errorf("collect small blobs: %w", err)
+		}
+	}
+	// Which hands it to the kernel and no further (waitFS): what a crash of the
+	// process loses is in the queue.
+	return d.values.db.Apply(b, pebble.Sync)
+}
+
+// maxDirLen is how long the directory of a namespace can be, with its length.
+const maxDirLen = 1 + 255
+
+// stored returns the key on the key-value side.
+func (d *Disk) stored(b []byte, k key) []byte {
+	ns, n := uint64(0), uint(0)
+	for at := 1; ; at++ {
+		ns |= uint64(k[at]&0x7f) << n
+		if n += 7; k[at]&0x80 == 0 {
+			return k.stored(b, d.namespaceDir(namespaceID(ns)))
+		}
+	}
+}
+
+// awaitRoom waits until the queue may grow. It fails at once while the
+// key-value side cannot write.
+func (d *Disk) awaitRoom(ctx context.Context) error {
+	for {
+		if err := d.values.fs.trouble(); err != nil {
+			return err
+		}
+		room, _, _, change := d.index.queueState()
+		if room {
+			return nil
+		}
+		if err := d.awaitChange(ctx, change); err != nil {
+			return err
+		}
+	}
+}
+
+// drain waits until all that is queued now has been written.
+func (d *Disk) drain(ctx context.Context) error {
+	_, target, _, _ := d.index.queueState()
+	for {
+		_, _, done, change := d.index.queueState()
+		if done >= target {
+			return nil
+		}
+		if err := d.values.fs.trouble(); err != nil {
+			return err
+		}
+		if err := d.awaitChange(ctx, change); err != nil {
+			return err
+		}
+	}
+}
+
+func (d *Disk) awaitChange(ctx context.Context, change <-chan struct{}) error {
+	select {
+	case <-change:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// unlessTrouble waits for the end of a call that writes to the key-value side,
+// or for trouble there: the call goes on, nobody has to wait for it.
+func (d *Disk) unlessTrouble(call func() error) error {
+	done := make(chan error, 1)
+	d.writing.Go(func() { done <- call() })
+	for {
+		_, _, _, change := d.index.queueState()
+		if err := d.values.fs.trouble(); err != nil {
+			return err
+		}
+		select {
+		case err := <-done:
+			return err
+		case <-change:
+		}
+	}
+}
