@@ -97,7 +97,7 @@ func (d *Disk) open(ctx context.Context) (err error) {
 	if d.space, err = newSpace(int(d.dir.Fd()), d.options.MinFreeBytes); err != nil {
 		return err
 	}
-	if d.files, err = newFiles(l.tmp()); err != nil {
+	if d.files, err = newFiles(l.tmp(), d.options.faults); err != nil {
 		return err
 	}
 	last, err := readState(l)
@@ -156,12 +156,18 @@ func (d *Disk) setBudget() error {
 
 func (d *Disk) start(ctx context.Context) {
 	ctx, d.stop = context.WithCancelCause(ctx)
-	writing, stopWriting := context.WithCancelCause(context.WithoutCancel(ctx))
-	d.stopWriting = stopWriting
-	d.writing.Go(func() { d.writeQueue(writing) })
+	d.startWriter(context.WithoutCancel(ctx))
 	d.background.Go(func() { d.warnIf("remove old copies of blobs", os.RemoveAll(d.layout.old())) })
 	d.background.Go(func() { d.verifyAll(ctx) })
 	d.background.Go(func() { d.syncEvery(ctx) })
+	if d.options.ScrubRate > 0 {
+		d.background.Go(func() { d.scrub(ctx) })
+	}
+}
+
+func (d *Disk) startWriter(ctx context.Context) {
+	ctx, d.stopWriting = context.WithCancelCause(ctx)
+	d.writing.Go(func() { d.writeQueue(ctx) })
 }
 
 // enter keeps Close waiting until life is unlocked.

@@ -22,11 +22,13 @@ type files struct {
 	// chmod: the process's umask takes bits away that a blob needs.
 	chmod bool
 	names atomic.Uint64
+
+	faults faults
 }
 
 // newFiles finds out what the file system and the process can do.
-func newFiles(tmp string) (*files, error) {
-	f := &files{tmp: tmp, anonymous: true}
+func newFiles(tmp string, faults faults) (*files, error) {
+	f := &files{tmp: tmp, anonymous: true, faults: faults}
 	probe := filepath.Join(tmp, "probe")
 	err := f.probe(probe)
 	if err != nil {
@@ -60,10 +62,15 @@ func (f *files) probe(path string) error {
 type file struct {
 	fd   int    // -1 once closed
 	name string // "" while it has none
+
+	faults faults
 }
 
 func (f *files) create(mode uint32) (*file, error) {
-	t := &file{}
+	if err := f.faults.at(opCreate); err != nil {
+		return nil, err
+	}
+	t := &file{faults: f.faults}
 	path, flags := f.tmp, unix.O_WRONLY|unix.O_CLOEXEC
 	if f.anonymous {
 		flags |= unix.O_TMPFILE
@@ -91,6 +98,9 @@ func (f *files) create(mode uint32) (*file, error) {
 // Write implements io.Writer.
 func (t *file) Write(p []byte) (int, error) {
 	written := 0
+	if err := t.faults.at(opWrite); err != nil {
+		return 0, err
+	}
 	for written < len(p) {
 		n, err := unix.Write(t.fd, p[written:])
 		if err == unix.EINTR {
@@ -136,6 +146,9 @@ func (t *file) publish(path string) error {
 }
 
 func (t *file) place(path string) error {
+	if err := t.faults.at(opPlace); err != nil {
+		return err
+	}
 	if t.name != "" {
 		if err := unix.Rename(t.name, path); err != nil {
 			return &os.LinkError{Op: "rename", Old: t.name, New: path, Err: err}

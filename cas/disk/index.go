@@ -91,6 +91,7 @@ const (
 type found struct {
 	presence presence
 	entry    *entry
+	size     int64
 	written  int64
 	data     []byte // of a small one that is not on the key-value side yet
 }
@@ -106,7 +107,7 @@ func (x *index) use(k key) found {
 func (x *index) look(e *entry) found {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	f := found{presence: present, entry: e, written: e.written}
+	f := found{presence: present, entry: e, size: e.size, written: e.written}
 	if e.pending != nil {
 		f.data = e.pending.data
 	}
@@ -116,7 +117,7 @@ func (x *index) look(e *entry) found {
 func (x *index) findLocked(e *entry) found {
 	f := found{presence: x.useLocked(e), entry: e}
 	if e != nil {
-		f.written = e.written
+		f.size, f.written = e.size, e.written
 		if e.pending != nil {
 			f.data = e.pending.data
 		}

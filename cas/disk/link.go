@@ -151,7 +151,7 @@ func (t *file) cloneOf(ctx context.Context, b blob) error {
 	}
 	defer from.Close() // nothing was written
 	if unix.IoctlFileClone(t.fd, int(from.f.Fd())) != nil {
-		stop := func() error { return context.Cause(ctx) }
+		stop := func(int) error { return context.Cause(ctx) }
 		_, err := io.CopyBuffer(t, untilStopped{from, stop}, make([]byte, copyBuffer))
 		if errors.Is(err, io.ErrUnexpectedEOF) {
 			return errDoubtful

@@ -26,18 +26,28 @@ type Options struct {
 	// SyncInterval is how often what was written is made durable, and so how
 	// much has to be checked again after an unclean stop. 0: 30 s.
 	SyncInterval time.Duration
+	// ScrubRate is how many bytes per second are read to find damage, at most.
+	// 0: 4 MiB, some 340 GB in a day. -1: nothing is read for that.
+	ScrubRate int64
+	// OnDrop is called for each damaged thing that is dropped. It must be quick,
+	// and safe for concurrent use. nil: the Logger hears of it.
+	OnDrop func(Drop)
 	// Logger hears of what goes wrong in the background. nil: nobody does.
 	Logger *slog.Logger
 
-	// For tests: the size from which on a blob is a file, and what is under the
-	// key-value side.
+	// For tests: the size from which on a blob is a file, what is under the
+	// key-value side, and which operations on other files fail.
 	split   int64
 	valueFS vfs.FS
+	faults  faults
 }
 
 func (o Options) withDefaults() Options {
 	if o.SyncInterval == 0 {
 		o.SyncInterval = 30 * time.Second
+	}
+	if o.ScrubRate == 0 {
+		o.ScrubRate = 4 << 20
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -64,6 +74,9 @@ func (o Options) Validate() error {
 	}
 	if o.MinFreeBytes < 0 {
 		errs = append(errs, fmt.Errorf("the free space to keep, %d, is negative", o.MinFreeBytes))
+	}
+	if o.ScrubRate < -1 {
+		errs = append(errs, fmt.Errorf("the scrub rate %d is negative", o.ScrubRate))
 	}
 	if o.SyncInterval < 0 {
 		errs = append(errs, fmt.Errorf("the sync interval %v is negative", o.SyncInterval))

@@ -23,6 +23,7 @@ type blob struct {
 	found
 	digest cas.Digest
 	path   string // of its file, or of the copy if it is none
+	faults faults
 }
 
 func (b blob) isLarge() bool { return !b.entry.small && b.digest.Size() >= wholeFile }
@@ -66,9 +67,9 @@ func ours(st *unix.Stat_t, size, written int64, mode uint32) bool {
 
 func mtime(st *unix.Stat_t) int64 { return st.Mtim.Nano() }
 
-func openFile(path string) (fd int, err error) {
+func openFile(path string, flags int) (fd int, err error) {
 	err = ignoringEINTR(func() (err error) {
-		fd, err = unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+		fd, err = unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NOFOLLOW|unix.O_NONBLOCK|flags, 0)
 		return err
 	})
 	if err != nil {
@@ -80,7 +81,7 @@ func openFile(path string) (fd int, err error) {
 // readFile reads a whole small file and checks its hash, which costs less than
 // opening the file does.
 func (b blob) readFile() ([]byte, error) {
-	fd, err := openFile(b.path)
+	fd, err := b.openFile()
 	if err != nil {
 		return nil, doubtful(err)
 	}
@@ -88,7 +89,11 @@ func (b blob) readFile() ([]byte, error) {
 	buf := make([]byte, b.digest.Size()+1) // a file that is too long shows
 	n := 0
 	for n < len(buf) {
-		m, err := unix.Read(fd, buf[n:])
+		err := b.faults.at(opRead)
+		m := 0
+		if err == nil {
+			m, err = unix.Read(fd, buf[n:])
+		}
 		if err == unix.EINTR {
 			continue
 		}
@@ -108,7 +113,7 @@ func (b blob) readFile() ([]byte, error) {
 
 // open opens a blob at an offset.
 func (b blob) open(offset int64) (*reader, error) {
-	fd, err := openFile(b.path)
+	fd, err := b.openFile()
 	if err != nil {
 		return nil, doubtful(err)
 	}
@@ -124,7 +129,14 @@ func (b blob) open(offset int64) (*reader, error) {
 	if err != nil {
 		return nil, errors.Join(doubtful(err), f.Close())
 	}
-	return &reader{f: f, digest: b.digest, left: b.digest.Size() - offset, modified: st.Mtim}, nil
+	return &reader{f: f, digest: b.digest, left: b.digest.Size() - offset, modified: st.Mtim, faults: b.faults}, nil
+}
+
+func (b blob) openFile() (int, error) {
+	if err := b.faults.at(opOpen); err != nil {
+		return -1, &fs.PathError{Op: "open", Path: b.path, Err: err}
+	}
+	return openFile(b.path, 0)
 }
 
 // check looks at the file under a path of the blob without opening it.
@@ -145,12 +157,16 @@ type reader struct {
 	digest   cas.Digest
 	left     int64
 	modified unix.Timespec // when it was opened
+	faults   faults
 }
 
 // Read implements io.Reader.
 func (r *reader) Read(p []byte) (int, error) {
 	if r.left == 0 {
 		return 0, io.EOF
+	}
+	if err := r.faults.at(opRead); err != nil {
+		return 0, err
 	}
 	p = p[:min(int64(len(p)), r.left)]
 	n, err := r.f.Read(p)
@@ -165,9 +181,9 @@ func (r *reader) Read(p []byte) (int, error) {
 func (r *reader) Close() error { return r.f.Close() }
 
 // fileIsRight reads a blob's file and reports whether it is the blob, and when
-// it was last written to.
-func fileIsRight(path string, d cas.Digest, stop func() error) (ok bool, written int64, err error) {
-	fd, err := openFile(path)
+// it was last written to. Pace is told of each piece, and may end it.
+func (d *Disk) fileIsRight(path string, digest cas.Digest, pace func(n int) error) (ok bool, written int64, err error) {
+	fd, err := openQuietly(path)
 	if err != nil {
 		return false, 0, err
 	}
@@ -177,10 +193,10 @@ func fileIsRight(path string, d cas.Digest, stop func() error) (ok bool, written
 	if err := unix.Fstat(fd, &st); err != nil {
 		return false, 0, err
 	}
-	if st.Mode != unix.S_IFREG|blobMode || st.Size != d.Size() {
+	if st.Mode != unix.S_IFREG|blobMode || st.Size != digest.Size() {
 		return false, 0, nil
 	}
-	_, err = io.CopyBuffer(io.Discard, untilStopped{cas.NewContent(d, f), stop}, make([]byte, 256<<10))
+	_, err = io.CopyBuffer(io.Discard, untilStopped{cas.NewContent(digest, faultyReader{f, d.options.faults}), pace}, make([]byte, 256<<10))
 	switch {
 	case errors.Is(err, cas.ErrMismatch):
 		return false, 0, nil
@@ -190,16 +206,31 @@ func fileIsRight(path string, d cas.Digest, stop func() error) (ok bool, written
 	return true, mtime(&st), nil
 }
 
-// untilStopped is a reader that ends with an error when stop returns one.
+// faultyReader is a file whose reading may be made to fail.
+type faultyReader struct {
+	r      io.Reader
+	faults faults
+}
+
+// Read implements io.Reader.
+func (f faultyReader) Read(p []byte) (int, error) {
+	if err := f.faults.at(opRead); err != nil {
+		return 0, err
+	}
+	return f.r.Read(p)
+}
+
+// untilStopped is a reader that ends with an error when pace returns one.
 type untilStopped struct {
 	r    io.Reader
-	stop func() error
+	pace func(n int) error
 }
 
 // Read implements io.Reader.
 func (u untilStopped) Read(p []byte) (int, error) {
-	if err := u.stop(); err != nil {
-		return 0, err
+	n, err := u.r.Read(p)
+	if stop := u.pace(n); stop != nil {
+		return n, stop
 	}
-	return u.r.Read(p)
+	return n, err
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"time"
 
 	"github.com/hearth-build/hearth/cas"
@@ -64,8 +63,8 @@ func (x *index) addValues(values []value) (queued int64, victims []victim) {
 	for i := range values {
 		v := &values[i]
 		e := x.blobs[v.key]
-		if x.useLocked(e) == present && !v.replace {
-			continue
+		if p := x.useLocked(e); (p == present && !v.replace) || (e != nil && !e.small) {
+			continue // a file in doubt is checked when it is used
 		}
 		need := charge(int64(len(v.data)), true)
 		more, err := x.makeRoomLocked(need)
@@ -74,15 +73,31 @@ func (x *index) addValues(values []value) (queued int64, victims []victim) {
 			continue
 		}
 		if e = x.blobs[v.key]; e != nil { // eviction may have taken it
-			x.dropLocked(e)
+			x.replaceLocked(e, int64(len(v.data)))
+		} else {
+			e = &entry{key: v.key, size: int64(len(v.data)), written: now.UnixNano(), small: true}
+			x.addLocked(e)
 		}
-		e = &entry{key: v.key, size: int64(len(v.data)), written: now.UnixNano(), small: true}
-		x.addLocked(e)
 		o := &op{key: v.key, data: v.data, entry: e}
 		x.queue.addLocked(o)
 		queued += o.size()
 	}
 	return queued, victims
+}
+
+// replaceLocked prepares a small entry for a new value. If it is a blob the
+// value is the same as it was, and its copies stay.
+func (x *index) replaceLocked(e *entry, size int64) {
+	before := e.charge()
+	e.size = size
+	x.used += e.charge() - before
+	if e.next != nil {
+		x.unpinned += e.charge() - before
+	}
+	if e.suspect {
+		e.suspect = false
+		x.suspects--
+	}
 }
 
 // readValue returns the bytes of an entry on the key-value side. They may be
@@ -98,7 +113,7 @@ func (d *Disk) readValue(f found) ([]byte, error) {
 	defer d.life.RUnlock()
 	var room [maxKeyLen + maxDirLen]byte
 	data, err := d.values.get(d.stored(room[:0], f.entry.key))
-	if err == nil && int64(len(data)) == f.entry.size {
+	if err == nil && int64(len(data)) == f.size {
 		return data, nil
 	}
 	d.dropValue(f.entry, err)
@@ -114,9 +129,7 @@ func (d *Disk) dropValue(e *entry, err error) {
 		d.index.finish(e.key, f)
 	}
 	if d.index.drop(e) {
-		_, digest := e.key.split()
-		d.options.Logger.Warn("a damaged blob or result was dropped from the store; the next upload heals it",
-			slog.Any("digest", digest), slog.Any("error", err))
+		d.tellDrop(e, "", err)
 	}
 }
 

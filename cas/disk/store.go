@@ -78,7 +78,7 @@ func (s *Store) withBlob(ctx context.Context, d cas.Digest, f func(b blob) error
 		if found.presence != present {
 			break
 		}
-		err := f(blob{found: found, digest: d, path: s.disk.path(found.entry)})
+		err := f(blob{found: found, digest: d, path: s.disk.path(found.entry), faults: s.disk.options.faults})
 		if !errors.Is(err, errDoubtful) {
 			return err
 		}

@@ -45,7 +45,7 @@ func (d *Disk) check(ctx context.Context, e *entry, f *flight) error {
 	}
 	_, digest := e.key.split()
 	path := d.path(e)
-	ok, written, err := fileIsRight(path, digest, func() error { return context.Cause(ctx) })
+	ok, written, err := d.fileIsRight(path, digest, func(int) error { return context.Cause(ctx) })
 	if err != nil && !damaged(err) {
 		return fmt.Errorf("check blob %v: %w", digest, err)
 	}
@@ -60,8 +60,7 @@ func (d *Disk) check(ctx context.Context, e *entry, f *flight) error {
 		return nil
 	}
 	d.index.drop(e)
-	d.options.Logger.Warn("a damaged blob was dropped from the store; the next upload heals it",
-		slog.String("file", path), slog.Any("error", err))
+	d.tellDrop(e, path, err)
 	d.warnIf("remove a damaged blob", removeFile(path))
 	return nil
 }
