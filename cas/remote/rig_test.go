@@ -3,7 +3,6 @@ package remote_test
 import (
 	"bytes"
 	"context"
-	"io"
 	"math/rand/v2"
 	"net"
 	"sync"
@@ -318,8 +317,5 @@ func mustHold(t testing.TB, s cas.Getter, d cas.Digest, want []byte) {
 		t.Errorf("read %v: %d bytes, %v", d, len(got), err)
 	}
 }
-
-// onlyReader hides what else a reader can do.
-type onlyReader struct{ io.Reader }
 
 func newMemory() *memory.Store { return memory.New(0) }
