@@ -87,8 +87,10 @@ const (
 	maxValues = 12
 	// Values go where compaction does not copy them, but for the tiniest.
 	minSeparate = 128
-	// garbage is which part of the values may be dead before they are copied.
-	garbage = 0.25
+	// Values of which many are dead are copied when their keys are compacted.
+	// The library can do so on its own account as well, but ends the process
+	// when it cannot read one of them (2.1.7): 1 is never.
+	garbage = 1
 )
 
 // memtableSize scales what the library writes at once to the file system.

@@ -17,8 +17,8 @@ type Options struct {
 	Dir string
 	// MaxBytes is the budget for blobs and records, as they occupy the disk
 	// (files: whole blocks of 4 KiB). What is deleted on the key-value side
-	// takes up to a quarter more of its part for a while, and its logs some 100
-	// MiB. 0: 80 % of what is free or already ours when Dir is opened.
+	// takes space until it is compacted, and its logs some 100 MiB. 0: 80 % of
+	// what is free or already ours when Dir is opened.
 	MaxBytes int64
 	// MinFreeBytes is what stays free on the file system, whoever fills it.
 	// 0: 1 GiB, or 2 % of the file system where that is less.
