@@ -114,11 +114,12 @@ func TestUnsteadyNetwork(t *testing.T) {
 	options := quick()
 	options.Retries = 20
 	r := newRig(t, newMemory(), options)
-	r.proxy.again.Store(2 << 20)
+	r.proxy.again.Store(4 << 20)
 	r.proxy.up.Store(1 << 20)
 	r.proxy.down.Store(1 << 20)
 	var group errgroup.Group
-	for i := range 40 {
+	group.SetLimit(6) // of 4 MiB, each gets some messages through
+	for i := range 60 {
 		group.Go(func() error {
 			data := random(byte(i), []int{10, 30_000, 1 << 20}[i%3])
 			d, err := cas.PutBytes(t.Context(), r.store, cas.SHA256, data)

@@ -4,14 +4,8 @@ import (
 	"context"
 	"sync"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/hearth-build/hearth/cas"
 )
-
-// parallel is how many blobs one call moves between the tiers at once. Small ones
-// share calls, which wants many.
-const parallel = 64
 
 // FindMissing implements cas.Finder. It answers for the remote tier, and brings
 // back some of what only the local one still has.
@@ -60,29 +54,27 @@ func (s *Store) restore(ctx context.Context, missing []cas.Digest) ([]cas.Digest
 		return missing, nil
 	}
 	held := without(missing, absent)
-	var mu sync.Mutex // guards absent
-	var group errgroup.Group
-	group.SetLimit(parallel)
+	var fits []cas.Digest
 	budget := s.options.RestoreBytes
 	for _, d := range held {
 		if d.Size() > budget {
-			mu.Lock()
 			absent = append(absent, d)
-			mu.Unlock()
 			continue
 		}
 		budget -= d.Size()
-		group.Go(func() error {
-			if err := s.push(ctx, d, s.local); err != nil {
-				s.options.Logger.WarnContext(ctx, "a blob that the remote store lost cannot be brought back", "digest", d.String(), "error", err)
-				mu.Lock()
-				defer mu.Unlock()
-				absent = append(absent, d) // whoever asks will send it, and hear why not
-			}
-			return context.Cause(ctx)
-		})
+		fits = append(fits, d)
 	}
-	if err := group.Wait(); err != nil {
+	var mu sync.Mutex // guards absent
+	err = each(ctx, fits, func(ctx context.Context, d cas.Digest) error {
+		if err := s.push(ctx, d, s.local); err != nil {
+			s.options.Logger.WarnContext(ctx, "a blob that the remote store lost cannot be brought back", "digest", d.String(), "error", err)
+			mu.Lock()
+			defer mu.Unlock()
+			absent = append(absent, d) // whoever asks will send it, and hear why not
+		}
+		return context.Cause(ctx)
+	})
+	if err != nil {
 		return nil, err
 	}
 	return absent, nil

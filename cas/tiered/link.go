@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"sync"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/hearth-build/hearth/cas"
 )
 
@@ -59,21 +57,17 @@ func (s *Store) Prefetch(ctx context.Context, ds []cas.Digest) error {
 	}
 	var mu sync.Mutex // guards missing
 	var missing []cas.Digest
-	group, groupCtx := errgroup.WithContext(ctx)
-	group.SetLimit(parallel)
-	for _, d := range absent {
-		group.Go(func() error {
-			_, err := s.bring(groupCtx, d)
-			if errors.Is(err, cas.ErrNotFound) {
-				mu.Lock()
-				defer mu.Unlock()
-				missing = append(missing, d)
-				return nil
-			}
-			return err
-		})
-	}
-	if err := group.Wait(); err != nil {
+	err = each(ctx, absent, func(ctx context.Context, d cas.Digest) error {
+		_, err := s.bring(ctx, d)
+		if errors.Is(err, cas.ErrNotFound) {
+			mu.Lock()
+			defer mu.Unlock()
+			missing = append(missing, d)
+			return nil
+		}
+		return err
+	})
+	if err != nil {
 		return err
 	}
 	if len(missing) > 0 {

@@ -34,15 +34,16 @@ func (f *far) set(change func(f *far)) {
 	change(f)
 }
 
-func (f *far) state(d cas.Digest) (err error, lost bool, filter func(context.Context, io.Reader) io.Reader) { //nolint:revive // three values of one lock
+// state is what a call about a blob meets.
+func (f *far) state(d cas.Digest) (lost bool, filter func(context.Context, io.Reader) io.Reader, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.err, f.lost[d], f.filter
+	return f.lost[d], f.filter, f.err
 }
 
 func (f *far) Get(ctx context.Context, d cas.Digest, offset int64) (io.ReadCloser, error) {
 	f.gets.Add(1)
-	err, lost, filter := f.state(d)
+	lost, filter, err := f.state(d)
 	if err == nil && lost {
 		err = &cas.MissingError{Digests: []cas.Digest{d}}
 	}
@@ -58,7 +59,7 @@ func (f *far) Get(ctx context.Context, d cas.Digest, offset int64) (io.ReadClose
 
 func (f *far) Put(ctx context.Context, c *cas.Content) error {
 	f.puts.Add(1)
-	if err, _, _ := f.state(c.Digest()); err != nil {
+	if _, _, err := f.state(c.Digest()); err != nil {
 		return err
 	}
 	if err := f.Store.Put(ctx, c); err != nil {
@@ -70,12 +71,12 @@ func (f *far) Put(ctx context.Context, c *cas.Content) error {
 
 func (f *far) FindMissing(ctx context.Context, ds []cas.Digest) ([]cas.Digest, error) {
 	f.finds.Add(1)
-	if err, _, _ := f.state(cas.Digest{}); err != nil {
+	if _, _, err := f.state(cas.Digest{}); err != nil {
 		return nil, err
 	}
 	missing, err := f.Store.FindMissing(ctx, ds)
 	for _, d := range ds {
-		if _, lost, _ := f.state(d); lost {
+		if lost, _, _ := f.state(d); lost {
 			missing = append(missing, d)
 		}
 	}
