@@ -53,29 +53,41 @@ func (d *Disk) reserve(size int64) (*reservation, error) {
 	return r, nil
 }
 
-// makeFree evicts until the file system has room for all that is reserved.
+// makeFree keeps free space above the floor, by eviction. Below half of it new
+// blobs are refused, unless what was evicted makes room in time.
 func (d *Disk) makeFree() error {
-	if bytes, blobs, err := d.space.shortage(false); err != nil || (bytes == 0 && blobs == 0) {
+	if bytes, files, err := d.space.shortage(false); err != nil || (bytes == 0 && files == 0) {
 		return err
 	}
 	// One at a time: each would evict for the reservations of all.
 	d.space.making.Lock()
 	defer d.space.making.Unlock()
+	d.index.mu.Lock()
+	d.space.compaction.Store(min(d.index.small/4, 1<<30))
+	d.index.mu.Unlock()
 	for range maxEvictions {
-		bytes, blobs, err := d.space.shortage(true)
-		if err != nil || (bytes == 0 && blobs == 0) {
-			return err
-		}
-		more, err := d.evict(bytes, blobs)
+		bytes, files, err := d.space.shortage(true)
 		if err != nil {
 			return err
 		}
-		if !more {
+		more := false
+		if bytes -= d.reclaimer.expected(); bytes > 0 || files > 0 {
+			if more, err = d.evict(bytes, files); err != nil {
+				return err
+			}
+		}
+		if tight, err := d.space.tight(); !tight || err != nil {
+			return err
+		}
+		if d.reclaimer.expected() > 0 {
+			if err := d.reclaim(); err != nil {
+				return err
+			}
+		} else if !more {
 			break
 		}
 	}
-	// The last eviction may have been enough.
-	if bytes, blobs, err := d.space.shortage(true); err != nil || (bytes == 0 && blobs == 0) {
+	if tight, err := d.space.tight(); !tight || err != nil {
 		return err
 	}
 	return d.space.full(d.layout.dir)

@@ -24,10 +24,12 @@ type Disk struct {
 	dir     *os.File
 	files   *files
 	space   *space
-	values  *kv
-	index   *index
-	buffers sync.Pool   // of *[copyBuffer]byte
-	dirty   atomic.Bool // something was written since the last sync point
+
+	reclaimer reclaimer
+	values    *kv
+	index     *index
+	buffers   sync.Pool   // of *[copyBuffer]byte
+	dirty     atomic.Bool // something was written since the last sync point
 
 	stop       context.CancelCauseFunc
 	background sync.WaitGroup

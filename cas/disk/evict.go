@@ -1,7 +1,6 @@
 package disk
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -56,20 +55,23 @@ func (x *index) evictLocked(bytes int64, victims []victim) []victim {
 	return victims
 }
 
-// evictFilesLocked is evictLocked for a number of files.
-func (x *index) evictFilesLocked(files int, victims []victim) []victim {
-	for ; files > 0 && x.copies.prev != &x.copies; files-- {
-		victims = append(victims, x.evictCopiesLocked(x.copies.prev))
+// evictFilesLocked is evictLocked for a number of files, and for bytes in files.
+func (x *index) evictFilesLocked(files int, bytes int64, victims []victim) []victim {
+	for c := x.copies.prev; (files > 0 || bytes > 0) && c != &x.copies; c = x.copies.prev {
+		files--
+		bytes -= c.count() * blocksOf(c.entry.size)
+		victims = append(victims, x.evictCopiesLocked(c))
 	}
-	for e := x.list.prev; files > 0 && e != &x.list; {
+	for e := x.list.prev; (files > 0 || bytes > 0) && e != &x.list; {
 		older := e
 		e = e.prev
 		if older.small {
 			continue
 		}
+		files--
+		bytes -= older.charge()
 		v, _ := x.evictBlobLocked(older)
 		victims = append(victims, v)
-		files--
 	}
 	return victims
 }
@@ -95,32 +97,24 @@ func (x *index) evictBlobLocked(e *entry) (v victim, files bool) {
 	return v, true
 }
 
-// evict makes room on the file system. It reports whether anything went.
+// evict makes room on the file system. It reports whether anything went. While
+// the key-value side cannot write, deletions there would free nothing.
 func (d *Disk) evict(bytes int64, files int) (bool, error) {
-	x := d.index
+	x, troubled := d.index, d.values.fs.trouble() != nil
 	x.mu.Lock()
-	before, queued := x.used, x.queue.added
-	victims := x.evictFilesLocked(files, nil)
-	if bytes > 0 {
+	before, small := x.used, x.small
+	var inFiles int64
+	if bytes > 0 && troubled {
+		inFiles = bytes + slack(d.space.total)
+	}
+	victims := x.evictFilesLocked(files, inFiles, nil)
+	if bytes > 0 && !troubled {
 		victims = x.evictLocked(bytes+slack(d.space.total), victims)
 	}
-	gone, deleted := before != x.used, x.queue.added != queued
+	gone := before != x.used
+	d.reclaimer.add(small - x.small)
 	x.mu.Unlock()
-	if err := d.remove(victims); err != nil {
-		return false, err
-	}
-	if deleted {
-		return true, d.reclaim()
-	}
-	return gone, nil
-}
-
-// reclaim has the key-value side give up the space of what was deleted.
-func (d *Disk) reclaim() error {
-	if err := d.drain(context.Background()); err != nil {
-		return err
-	}
-	return d.unlessTrouble(d.values.reclaim)
+	return gone, d.remove(victims)
 }
 
 // remove deletes the files of victims and lets their flights end. A file that

@@ -21,6 +21,7 @@ type index struct {
 	queue    queue
 	max      int64
 	used     int64 // bytes of the blobs in the index
+	small    int64 // of them, those of values on the key-value side
 	reserved int64 // bytes of those on their way in
 	unpinned int64 // bytes of those in the list
 	suspects int   // entries that have to be checked
@@ -177,6 +178,9 @@ func (x *index) add(k key, size, written int64) {
 func (x *index) addLocked(e *entry) {
 	x.blobs[e.key] = e
 	x.used += e.charge()
+	if e.small {
+		x.small += charge(e.size, true)
+	}
 	if e.suspect {
 		x.suspects++
 	}
@@ -208,6 +212,7 @@ func (x *index) dropLocked(e *entry) {
 		x.unlistLocked(e)
 	}
 	if e.small {
+		x.small -= charge(e.size, true)
 		x.queue.addLocked(&op{key: e.key})
 	}
 }

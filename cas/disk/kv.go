@@ -8,7 +8,9 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync"
 	"syscall"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -188,9 +190,16 @@ func (l kvLogger) Fatalf(format string, args ...any) {
 
 // events keeps the library from ending the process over a damaged file.
 func (l kvLogger) events() *pebble.EventListener {
+	var mu sync.Mutex
+	var told time.Time // guarded by mu: the library tries again at once
 	e := &pebble.EventListener{
 		BackgroundError: func(err error) {
-			l.Warn("work on the small blobs was put off", slog.Any("error", err))
+			mu.Lock()
+			defer mu.Unlock()
+			if now := time.Now(); now.Sub(told) >= time.Minute {
+				told = now
+				l.Warn("work on the small blobs was put off", slog.String("error", err.Error()))
+			}
 		},
 		DataCorruption: func(info pebble.DataCorruptionInfo) {
 			l.Warn("small blobs are damaged; each is dropped when it is found", slog.String("file", info.Path))

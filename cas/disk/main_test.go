@@ -15,6 +15,7 @@ func TestMain(m *testing.M) {
 		"":       nil,
 		"upload": uploadForEver,
 		"full":   useFullDisk,
+		"fill":   fillDisk,
 	}[os.Getenv(childEnv)]
 	switch {
 	case !ok:

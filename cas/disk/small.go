@@ -91,6 +91,7 @@ func (x *index) replaceLocked(e *entry, size int64) {
 	before := e.charge()
 	e.size = size
 	x.used += e.charge() - before
+	x.small += e.charge() - before
 	if e.next != nil {
 		x.unpinned += e.charge() - before
 	}

@@ -21,6 +21,8 @@ type space struct {
 	memtable  uint64 // what the key-value side writes at once
 	// pending is how many bytes are reserved and not written yet.
 	pending atomic.Int64
+	// compaction is what the key-value side may need to give space back.
+	compaction atomic.Int64
 	// making is held by the one that evicts for the sake of the file system.
 	making sync.Mutex
 
@@ -50,8 +52,8 @@ func newSpace(fd int, minBytes int64) (*space, error) {
 	if minBytes == 0 {
 		minBytes = min(defaultMinFree, free.total/50)
 	}
-	// What is in memory can always be written out: once as its log, once more.
-	minBytes = max(minBytes, 3*int64(memtable))
+	// What is in memory can always be written out, and something be compacted.
+	minBytes = max(minBytes, 8*int64(memtable))
 	// Inodes are counted by few file systems, and run out before bytes do
 	// where blobs are small.
 	return &space{
@@ -89,11 +91,20 @@ func (s *space) shortage(fresh bool) (bytes int64, blobs int, err error) {
 		return 0, 0, err
 	}
 	s.at = now
-	bytes = max(0, pending-(s.last.bytes-s.minBytes))
+	bytes = max(0, pending-(s.last.bytes-s.minBytes-s.compaction.Load()))
 	if s.last.totalInodes > 0 && s.last.inodes < s.minInodes {
 		blobs = int(s.minInodes - s.last.inodes)
 	}
 	return bytes, blobs, nil
+}
+
+// tight reports whether so little is left that nothing may be added: half of the
+// floor, so that there is time to make room between it and the floor.
+func (s *space) tight() (bool, error) {
+	_, files, err := s.shortage(true)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return files > 0 || s.last.bytes-s.pending.Load() < s.minBytes/2, err
 }
 
 func (s *space) plenty(pending int64) bool {

@@ -41,6 +41,10 @@ func (w *waitFS) trouble() error {
 	return nil
 }
 
+// compaction is what writes to files that nobody needs yet: the library removes
+// them and tries later. If it waited they would take the space that it waits for.
+const compaction vfs.DiskWriteCategory = "pebble-compaction"
+
 const (
 	firstRetry = 5 * time.Millisecond
 	lastRetry  = 500 * time.Millisecond
@@ -100,6 +104,9 @@ func unsynced(name string, f vfs.File, err error) (vfs.File, error) {
 
 // Create implements vfs.FS.
 func (w *waitFS) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
+	if c == compaction {
+		return w.FS.Create(name, c)
+	}
 	f, err := w.file(func() (vfs.File, error) { return w.FS.Create(name, c) })
 	return unsynced(name, f, err)
 }

@@ -2,6 +2,7 @@ package disk
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 
@@ -102,7 +103,8 @@ func (d *Disk) stored(b []byte, k key) []byte {
 func (d *Disk) awaitRoom(ctx context.Context) error {
 	for {
 		if err := d.values.fs.trouble(); err != nil {
-			return err
+			// What waits may want the room that files take.
+			return errors.Join(err, d.makeFree())
 		}
 		room, _, _, change := d.index.queueState()
 		if room {
