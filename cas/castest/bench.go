@@ -19,6 +19,8 @@ func Benchmark(b *testing.B, open func(b *testing.B) cas.Store) {
 		b.Run("PutAgain/"+name, func(b *testing.B) { benchmarkPutAgain(b, open(b), size) })
 		b.Run("Get/"+name, func(b *testing.B) { benchmarkGet(b, open(b), size) })
 	}
+	b.Run("PutBatch/1KiB", func(b *testing.B) { benchmarkPutBatch(b, open(b)) })
+	b.Run("GetBatch/1KiB", func(b *testing.B) { benchmarkGetBatch(b, open(b)) })
 	for _, present := range []bool{true, false} {
 		b.Run(fmt.Sprintf("FindMissing10000/present=%t", present), func(b *testing.B) { benchmarkFind(b, open(b), present) })
 	}

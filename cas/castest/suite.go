@@ -41,6 +41,8 @@ func Test(t *testing.T, open func(t *testing.T) cas.Store) {
 		"Leases":                   testLeases,
 		"LeaseBeforePut":           testLeaseBeforePut,
 		"EvictedWhileRead":         testEvictedWhileRead,
+		"Batch":                    testBatch,
+		"BatchMany":                testBatchMany,
 		"Link":                     testLink,
 		"LinkConcurrently":         testLinkConcurrently,
 		"LinksOutliveTheBlob":      testLinksOutliveTheBlob,
