@@ -37,7 +37,7 @@ type entry struct {
 	// If the blob is no file it is the time that its copies get.
 	written int64
 	copies  *copies // files beside the blob itself, if there are any
-	pending *op     // not nil: not handed to the key-value side yet
+	pending *op     // the value, if it is in memory: on its way to the key-value side, or recent
 	small   bool    // on the key-value side, no file
 	suspect bool    // check the hash before use
 }
@@ -94,7 +94,7 @@ type found struct {
 	entry    *entry
 	size     int64
 	written  int64
-	data     []byte // of a small one that is not on the key-value side yet
+	data     []byte // of a small one that is in memory
 }
 
 // use looks a blob up and restarts its eviction age.
@@ -104,19 +104,22 @@ func (x *index) use(k key) found {
 	return x.findLocked(x.blobs[k])
 }
 
-// look is use of an entry that the caller knows, without a use.
+// look is use of an entry that the caller wants to check: it is no use, and what
+// is on the key-value side is read from there.
 func (x *index) look(e *entry) found {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	f := found{presence: present, entry: e, size: e.size, written: e.written}
-	if e.pending != nil {
-		f.data = e.pending.data
+	f := seenLocked(present, e)
+	if e.pending != nil && e.pending.done {
+		f.data = nil
 	}
 	return f
 }
 
-func (x *index) findLocked(e *entry) found {
-	f := found{presence: x.useLocked(e), entry: e}
+func (x *index) findLocked(e *entry) found { return seenLocked(x.useLocked(e), e) }
+
+func seenLocked(p presence, e *entry) found {
+	f := found{presence: p, entry: e}
 	if e != nil {
 		f.size, f.written = e.size, e.written
 		if e.pending != nil {
@@ -140,8 +143,8 @@ func (x *index) useLocked(e *entry) presence {
 }
 
 // useAll is use for up to findChunk digests of a namespace under one lock. It
-// calls got for each, in order.
-func (x *index) useAll(ns namespaceID, ds []cas.Digest, got func(i int, f found)) {
+// calls got for each, in order, with the entry or nil.
+func (x *index) useAll(ns namespaceID, ds []cas.Digest, got func(i int, p presence, e *entry)) {
 	// The keys are made before the lock is taken, and on the stack.
 	var space [findChunk * maxKeyLen]byte
 	var ends [findChunk]int
@@ -154,7 +157,8 @@ func (x *index) useAll(ns namespaceID, ds []cas.Digest, got func(i int, f found)
 	defer x.mu.Unlock()
 	from := 0
 	for i := range ds {
-		got(i, x.findLocked(x.blobs[key(keys[from:ends[i]])]))
+		e := x.blobs[key(keys[from:ends[i]])]
+		got(i, x.useLocked(e), e)
 		from = ends[i]
 	}
 }
@@ -193,7 +197,7 @@ func (x *index) addLocked(e *entry) {
 func (x *index) drop(e *entry) bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if x.blobs[e.key] != e || e.pending != nil {
+	if x.blobs[e.key] != e || (e.pending != nil && !e.pending.done) {
 		return false
 	}
 	x.dropLocked(e)

@@ -30,6 +30,8 @@ type kvOptions struct {
 	memtable uint64
 	fs       vfs.FS // under the one that waits
 	log      *slog.Logger
+	// onTrouble is called when the key-value side cannot write.
+	onTrouble func()
 }
 
 // openKV opens the values in a directory. What the library cannot make sense of
@@ -37,7 +39,7 @@ type kvOptions struct {
 // hold nothing from before the last sync point: all can be had again, and a
 // store that does not start helps nobody.
 func openKV(o kvOptions) (*kv, error) {
-	files := newWaitFS(o.fs, o.log)
+	files := &waitFS{FS: o.fs, log: o.log, onTrouble: o.onTrouble}
 	db, err := pebble.Open(o.dir, o.pebble(files))
 	for _, remedy := range []struct{ pattern, lost string }{
 		{"*" + logSuffix, "the latest small blobs and action results in the store"},
@@ -83,7 +85,7 @@ const (
 	// memtables is how many may be in memory, written out or not; each has its
 	// log on the disk.
 	memtables  = 3
-	blockCache = 32 << 20
+	blockCache = 16 << 20
 	// maxValues is how many files of values a table refers to before they are
 	// put together: a read touches one of them, so many do no harm.
 	maxValues = 12

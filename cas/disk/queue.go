@@ -5,6 +5,7 @@ type op struct {
 	key   key
 	data  []byte
 	entry *entry // what the value belongs to; nil: delete
+	done  bool   // it is on the key-value side; guarded by index.mu
 }
 
 // size is about what an op takes in memory, and in the library's log.
@@ -18,6 +19,8 @@ type queue struct {
 	bytes int64 // of ops, and of those being written
 	// added and done count ops.
 	added, done uint64
+	recent      []*op // written, in memory all the same; oldest first
+	recentBytes int64
 	wake        chan struct{} // has room for one; sent to after each addition
 	progress    chan struct{} // closed and made anew when ops were written
 }
@@ -60,11 +63,44 @@ func (x *index) wrote(ops []*op) {
 	for _, o := range ops {
 		x.queue.bytes -= o.size()
 		if o.entry != nil && o.entry.pending == o {
-			o.entry.pending = nil
+			o.done = true
+			x.keepLocked(o)
 		}
 	}
 	x.queue.done += uint64(len(ops))
 	x.signalLocked()
+}
+
+// maxRecent is how many bytes of values stay in memory after they were written
+// or read: what was just stored is what is asked for next, and the library takes
+// four times as long to find it.
+const maxRecent = 32 << 20
+
+// keepLocked keeps the value of an entry in memory, in place of older ones.
+func (x *index) keepLocked(o *op) {
+	q := &x.queue
+	q.recent = append(q.recent, o)
+	q.recentBytes += o.size()
+	for q.recentBytes > maxRecent {
+		oldest := q.recent[0]
+		q.recent[0] = nil
+		q.recent = q.recent[1:]
+		q.recentBytes -= oldest.size()
+		if oldest.entry.pending == oldest {
+			oldest.entry.pending = nil
+		}
+		oldest.entry = nil
+	}
+}
+
+// keep keeps a value that was read.
+func (x *index) keep(e *entry, data []byte) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.blobs[e.key] == e && e.pending == nil && int64(len(data)) == e.size {
+		e.pending = &op{key: e.key, data: data, entry: e, done: true}
+		x.keepLocked(e.pending)
+	}
 }
 
 // signal wakes those who wait for the queue, to look what has changed.

@@ -115,6 +115,7 @@ func (d *Disk) readValue(f found) ([]byte, error) {
 	var room [maxKeyLen + maxDirLen]byte
 	data, err := d.values.get(d.stored(room[:0], f.entry.key))
 	if err == nil && int64(len(data)) == f.size {
+		d.index.keep(f.entry, data)
 		return data, nil
 	}
 	d.dropValue(f.entry, err)

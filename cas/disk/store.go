@@ -100,7 +100,7 @@ func (s *Store) FindMissing(ctx context.Context, ds []cas.Digest) ([]cas.Digest,
 		}
 		chunk := ds[:min(len(ds), findChunk)]
 		ds = ds[len(chunk):]
-		s.disk.index.useAll(s.id, chunk, func(i int, f found) { seen[i] = f.presence })
+		s.disk.index.useAll(s.id, chunk, func(i int, p presence, _ *entry) { seen[i] = p })
 		for i, d := range chunk {
 			ok, err := seen[i] == present, error(nil)
 			if seen[i] == unchecked {

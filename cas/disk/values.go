@@ -30,13 +30,9 @@ func (s *scan) values(ctx context.Context) error {
 
 func (d *Disk) openValues() (err error) {
 	d.values, err = openKV(kvOptions{
-		dir: d.layout.values(), memtable: d.space.memtable, fs: d.options.valueFS, log: d.options.Logger,
+		dir: d.layout.values(), memtable: d.space.memtable, fs: d.options.valueFS, log: d.options.Logger, onTrouble: d.index.signal,
 	})
-	if err != nil {
-		return err
-	}
-	d.values.fs.onTrouble = d.index.signal
-	return nil
+	return err
 }
 
 // readKeys reads all keys and the lengths of the values, which does not touch

@@ -26,10 +26,6 @@ type waitFS struct {
 	onTrouble func()
 }
 
-func newWaitFS(inner vfs.FS, log *slog.Logger) *waitFS {
-	return &waitFS{FS: inner, log: log, onTrouble: func() {}}
-}
-
 // trouble returns the error that keeps a write waiting, if any.
 func (w *waitFS) trouble() error {
 	if w.waiting.Load() == 0 {
@@ -66,7 +62,7 @@ func (w *waitFS) do(call func() error) error {
 	if err == nil || !passing(err) {
 		return err
 	}
-	w.last.Store(&err)
+	w.note(err)
 	if w.waiting.Add(1) == 1 {
 		w.onTrouble()
 		w.log.Error("the store cannot write and refuses new blobs until it can", slog.Any("error", err))
@@ -75,11 +71,14 @@ func (w *waitFS) do(call func() error) error {
 	for pause := firstRetry; passing(err); pause = min(2*pause, lastRetry) {
 		<-time.After(pause)
 		if err = call(); err != nil {
-			w.last.Store(&err)
+			w.note(err)
 		}
 	}
 	return err
 }
+
+// note keeps the error for trouble to tell.
+func (w *waitFS) note(err error) { w.last.Store(&err) }
 
 func (w *waitFS) file(open func() (vfs.File, error)) (vfs.File, error) {
 	var f vfs.File
