@@ -44,7 +44,6 @@ func (s *Store) FindMissing(ctx context.Context, ds []cas.Digest) ([]cas.Digest,
 // restore uploads what the local tier has of the missing blobs, and returns what
 // stays missing.
 func (s *Store) restore(ctx context.Context, missing []cas.Digest) ([]cas.Digest, error) {
-	defer s.local.Lease(missing)()
 	absent, err := s.local.FindMissing(ctx, missing)
 	if err != nil && ctx.Err() != nil {
 		return nil, err
@@ -54,6 +53,10 @@ func (s *Store) restore(ctx context.Context, missing []cas.Digest) ([]cas.Digest
 		return missing, nil
 	}
 	held := without(missing, absent)
+	if len(held) == 0 {
+		return absent, nil
+	}
+	defer s.local.Lease(held)()
 	var fits []cas.Digest
 	budget := s.options.RestoreBytes
 	for _, d := range held {
