@@ -12,7 +12,7 @@ import (
 // split size is where files stop to cost more. Storing counts until all has been
 // handed to the kernel.
 func BenchmarkSplit(b *testing.B) {
-	for _, size := range []int{1 << 10, 4 << 10, 16 << 10, 32 << 10, 64 << 10, 128 << 10} {
+	for _, size := range []int{1 << 10, 4 << 10, 16 << 10, 24 << 10, 32 << 10, 64 << 10, 128 << 10} {
 		for kind, split := range map[string]int64{"files": 1, "values": 1 << 20} {
 			b.Run(fmt.Sprintf("Put/%dKiB/%s", size>>10, kind), func(b *testing.B) {
 				d := open(b, Options{split: split, MaxBytes: 8 << 30, ScrubRate: -1})
