@@ -10,6 +10,7 @@ import (
 
 	"github.com/containers/podman/v5/pkg/bindings"
 	"github.com/containers/podman/v5/pkg/errorhandling"
+	"golang.org/x/sys/unix"
 
 	"github.com/hearth-build/hearth/runners"
 )
@@ -85,6 +86,13 @@ func noContainer(err error) bool {
 
 func noImage(err error) bool {
 	return answered(err) && (strings.Contains(err.Error(), "no such image") || strings.Contains(err.Error(), "image not known"))
+}
+
+// noProcess tells whether podman failed since a process that it takes for alive
+// is gone.
+func noProcess(err error) bool {
+	return answered(err) && strings.Contains(err.Error(), "/proc/") &&
+		(strings.Contains(err.Error(), unix.ESRCH.Error()) || strings.Contains(err.Error(), unix.ENOENT.Error()))
 }
 
 // lingering returns a context that ends some time after ctx does. To break off a

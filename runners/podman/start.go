@@ -131,7 +131,20 @@ func (in *instance) find(ctx context.Context) error {
 	return nil
 }
 
+// inspect asks podman for the container's state. Until podman has learned that a
+// container ended it reads of its process in /proc, and fails if that is gone.
 func (in *instance) inspect(ctx context.Context) (*define.InspectContainerState, error) {
+	deadline := time.Now().Add(serviceStopTimeout)
+	for {
+		state, err := in.inspectOnce(ctx)
+		if !noProcess(err) || time.Now().After(deadline) || ctx.Err() != nil {
+			return state, err
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+func (in *instance) inspectOnce(ctx context.Context) (*define.InspectContainerState, error) {
 	var state *define.InspectContainerState
 	err := in.b.call(ctx, "inspect container "+in.spec.ID, func(ctx context.Context) error {
 		data, err := containers.Inspect(ctx, in.id, nil)
