@@ -75,6 +75,27 @@ type BatchGetter interface {
 	GetAll(ctx context.Context, ds []Digest) (data [][]byte, errs []error)
 }
 
+// Prefetcher is an ability of a Store whose blobs may be far away.
+type Prefetcher interface {
+	// Prefetch brings blobs near, many at a time, for somebody who is about to
+	// read or link them all; blobs that are near already cost little. Absent ones
+	// come as one MissingError. The caller leases the blobs if they are to stay.
+	Prefetch(ctx context.Context, ds []Digest) error
+}
+
+// Limiter is an ability of a Store that does not take every blob.
+type Limiter interface {
+	// Limits returns what the store takes. Where that cannot be known now it is
+	// an error, such as ErrUnavailable.
+	Limits(ctx context.Context) (Limits, error)
+}
+
+// Limits is what a Store takes.
+type Limits struct {
+	Functions []Function // the digest functions, the one to prefer first
+	MaxBytes  int64      // of one blob; 0: any
+}
+
 // PutAll stores blobs, together if the store can.
 func PutAll(ctx context.Context, p Putter, cs []*Content) []error {
 	if b, ok := p.(BatchPutter); ok {

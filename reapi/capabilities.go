@@ -2,6 +2,7 @@ package reapi
 
 import (
 	"context"
+	"errors"
 
 	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
 	"github.com/bazelbuild/remote-apis/build/bazel/semver"
@@ -22,12 +23,17 @@ type capabilitiesServer struct {
 }
 
 // GetCapabilities implements the Capabilities service.
-func (s *capabilitiesServer) GetCapabilities(_ context.Context, req *repb.GetCapabilitiesRequest) (*repb.ServerCapabilities, error) {
-	if _, err := s.instances.find(req.GetInstanceName()); err != nil {
+func (s *capabilitiesServer) GetCapabilities(ctx context.Context, req *repb.GetCapabilitiesRequest) (*repb.ServerCapabilities, error) {
+	instance, err := s.instances.find(req.GetInstanceName())
+	if err != nil {
 		return nil, rpcError(err)
 	}
-	var functions []repb.DigestFunction_Value
-	for _, f := range cas.Functions() {
+	limits, err := limitsOf(ctx, instance.Store)
+	if err != nil {
+		return nil, rpcError(err)
+	}
+	functions := make([]repb.DigestFunction_Value, 0, len(limits.Functions))
+	for _, f := range limits.Functions {
 		functions = append(functions, f.Proto())
 	}
 	priorities := &repb.PriorityCapabilities{Priorities: []*repb.PriorityCapabilities_PriorityRange{
@@ -42,11 +48,11 @@ func (s *capabilitiesServer) GetCapabilities(_ context.Context, req *repb.GetCap
 			SymlinkAbsolutePathStrategy:     repb.SymlinkAbsolutePathStrategy_ALLOWED,
 			SupportedCompressors:            compressors(),
 			SupportedBatchUpdateCompressors: compressors(),
-			MaxCasBlobSizeBytes:             0, // none but what the store has room for
+			MaxCasBlobSizeBytes:             limits.MaxBytes,
 		},
 		ExecutionCapabilities: &repb.ExecutionCapabilities{
 			// Old clients compare the singular field with their own function.
-			DigestFunction:                cas.SHA256.Proto(),
+			DigestFunction:                functions[0],
 			DigestFunctions:               functions,
 			ExecEnabled:                   true,
 			ExecutionPriorityCapabilities: priorities,
@@ -58,4 +64,18 @@ func (s *capabilitiesServer) GetCapabilities(_ context.Context, req *repb.GetCap
 	}
 	chunkingCapabilities(c.CacheCapabilities)
 	return c, nil
+}
+
+// limitsOf is what a store takes: all that hearth knows and that it has room for,
+// unless it says otherwise.
+func limitsOf(ctx context.Context, store cas.Store) (cas.Limits, error) {
+	l, ok := store.(cas.Limiter)
+	if !ok {
+		return cas.Limits{Functions: cas.Functions()}, nil
+	}
+	limits, err := l.Limits(ctx)
+	if err == nil && len(limits.Functions) == 0 {
+		err = errors.New("the store that this server uses serves no digest function that hearth knows: choose another --cas")
+	}
+	return limits, err
 }

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/hearth-build/hearth/cas"
+	"github.com/hearth-build/hearth/cas/actioncache"
 	"github.com/hearth-build/hearth/cas/asset"
 	"github.com/hearth-build/hearth/cas/tree"
 	"github.com/hearth-build/hearth/reapi/execution"
@@ -55,6 +56,8 @@ func codeOf(err error) codes.Code {
 		{execution.ErrQueueFull, codes.ResourceExhausted},
 		{execution.ErrOutputLimit, codes.ResourceExhausted},
 		{cas.ErrNoSpace, codes.ResourceExhausted},
+		{cas.ErrUnavailable, codes.Unavailable},
+		{actioncache.ErrReadOnly, codes.PermissionDenied},
 		{runners.ErrPlatform, codes.FailedPrecondition},
 		{runners.ErrBackend, codes.FailedPrecondition},
 		{runners.ErrImage, codes.FailedPrecondition},

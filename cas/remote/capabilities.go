@@ -23,6 +23,7 @@ const (
 // announced is what the server says of itself.
 type announced struct {
 	functions  []repb.DigestFunction_Value // empty: not told
+	readOnly   bool                        // it takes no action results
 	batchBytes int64
 	blobBytes  int64 // 0: any size
 	zstd       bool  // in streams, and in batches that are read
@@ -61,7 +62,10 @@ func (s *Store) announced(ctx context.Context) (*announced, error) {
 }
 
 func (s *Store) readAnnounced(c *repb.CacheCapabilities) *announced {
-	a := &announced{functions: c.GetDigestFunctions(), batchBytes: maxMessage, blobBytes: c.GetMaxCasBlobSizeBytes()}
+	a := &announced{
+		functions: c.GetDigestFunctions(), batchBytes: maxMessage, blobBytes: c.GetMaxCasBlobSizeBytes(),
+		readOnly: c != nil && !c.GetActionCacheUpdateCapabilities().GetUpdateEnabled(),
+	}
 	if most := c.GetMaxBatchTotalSizeBytes(); most > 0 {
 		a.batchBytes = min(most, a.batchBytes)
 	}
@@ -70,6 +74,24 @@ func (s *Store) readAnnounced(c *repb.CacheCapabilities) *announced {
 		a.zstdBatch = slices.Contains(c.GetSupportedBatchUpdateCompressors(), repb.Compressor_ZSTD)
 	}
 	return a
+}
+
+// Limits implements cas.Limiter.
+func (s *Store) Limits(ctx context.Context) (cas.Limits, error) {
+	if err := context.Cause(ctx); err != nil {
+		return cas.Limits{}, err
+	}
+	a, err := s.announced(ctx)
+	if err != nil {
+		return cas.Limits{}, explain(ctx, "find out what the remote store takes", nil, err)
+	}
+	limits := cas.Limits{MaxBytes: a.blobBytes}
+	for _, f := range cas.Functions() {
+		if len(a.functions) == 0 || slices.Contains(a.functions, f.Proto()) {
+			limits.Functions = append(limits.Functions, f)
+		}
+	}
+	return limits, nil
 }
 
 // check refuses what the server would not take.

@@ -32,7 +32,12 @@ type Store struct {
 	known  *announced
 }
 
-var _ cas.Store = (*Store)(nil)
+var (
+	_ cas.Store       = (*Store)(nil)
+	_ cas.BatchPutter = (*Store)(nil)
+	_ cas.BatchGetter = (*Store)(nil)
+	_ cas.Limiter     = (*Store)(nil)
+)
 
 const (
 	// chunkBytes is how much of a blob one message of a stream carries.

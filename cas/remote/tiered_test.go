@@ -63,7 +63,9 @@ func TestTiered(t *testing.T) {
 		return struct { // without leases, which the server behind has none of
 			cas.Store
 			cas.Linker
-		}{s, s}
+			cas.BatchPutter
+			cas.BatchGetter
+		}{s, s, s, s}
 	})
 }
 

@@ -2,8 +2,8 @@ package tiered
 
 import (
 	"context"
+	"sync"
 
-	"golang.org/x/sync/errgroup"
 	"golang.org/x/sync/semaphore"
 
 	"github.com/hearth-build/hearth/cas"
@@ -16,25 +16,36 @@ const (
 	parallelLarge = 16
 )
 
-// each calls f for every digest, some at a time. The first error cancels the rest.
-func each(ctx context.Context, ds []cas.Digest, f func(ctx context.Context, d cas.Digest) error) error {
-	group, groupCtx := errgroup.WithContext(ctx)
+// together calls f for the index of every digest, some at a time, and returns
+// when all calls have.
+func together(ds []cas.Digest, f func(i int)) {
+	var work sync.WaitGroup
 	seats := semaphore.NewWeighted(parallelSmall)
-	for _, d := range ds {
+	for i, d := range ds {
 		weight := int64(1)
 		if d.Size() > smallBlob {
 			weight = parallelSmall / parallelLarge
 		}
-		if seats.Acquire(groupCtx, weight) != nil {
-			break // for the reason that the group, or ctx, has
-		}
-		group.Go(func() error {
+		_ = seats.Acquire(context.Background(), weight) // fails with its context only
+		work.Go(func() {
 			defer seats.Release(weight)
-			return f(groupCtx, d)
+			f(i)
 		})
 	}
-	if err := group.Wait(); err != nil {
-		return err
-	}
+	work.Wait()
+}
+
+// each calls f for every digest, some at a time. The first error cancels the rest.
+func each(ctx context.Context, ds []cas.Digest, f func(ctx context.Context, d cas.Digest) error) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	together(ds, func(i int) {
+		if ctx.Err() != nil {
+			return
+		}
+		if err := f(ctx, ds[i]); err != nil {
+			cancel(err)
+		}
+	})
 	return context.Cause(ctx)
 }

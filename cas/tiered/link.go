@@ -45,11 +45,8 @@ func (s *Store) bring(ctx context.Context, d cas.Digest) (kept, err error) {
 	return f.value.wasKept(), nil
 }
 
-// Prefetch brings blobs into the local tier, many at a time: whoever links or
-// reads a whole tree needs them soon, and one after the other they would take a
-// round trip each. Those that no tier has come as one MissingError. What the
-// local tier does not keep is no error: it is read remotely. The caller leases
-// the blobs if they are to stay.
+// Prefetch implements cas.Prefetcher. What the local tier does not keep is no
+// error: it is read remotely.
 func (s *Store) Prefetch(ctx context.Context, ds []cas.Digest) error {
 	absent, err := s.local.FindMissing(ctx, ds)
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/hearth-build/hearth/cas"
 )
@@ -18,11 +19,8 @@ const smallBlob = 128 << 10
 // to the remote one, which can so be told any part of it again.
 func (s *Store) Put(ctx context.Context, c *cas.Content) error {
 	d := c.Digest()
-	if err := context.Cause(ctx); err != nil {
+	if err := s.admit(ctx, d); err != nil || d.IsEmptyBlob() {
 		return err
-	}
-	if d.IsEmptyBlob() {
-		return nil
 	}
 	defer s.local.Lease([]cas.Digest{d})()
 	err := s.put(ctx, c)
@@ -31,6 +29,31 @@ func (s *Store) Put(ctx context.Context, c *cas.Content) error {
 		err = s.put(ctx, c)
 	}
 	return err
+}
+
+// admit refuses what the remote store would not take, before any of it is read.
+func (s *Store) admit(ctx context.Context, d cas.Digest) error {
+	limits, err := s.Limits(ctx)
+	switch {
+	case err != nil:
+		return fmt.Errorf("store blob %v: %w", d, err)
+	case !slices.Contains(limits.Functions, d.Function()):
+		return fmt.Errorf("%w: the remote store does not serve %v, only %v", cas.ErrInvalidDigest, d.Function(), limits.Functions)
+	case limits.MaxBytes > 0 && d.Size() > limits.MaxBytes:
+		return fmt.Errorf("%w: %v, the remote store takes at most %d bytes", cas.ErrTooLarge, d, limits.MaxBytes)
+	}
+	return nil
+}
+
+// Limits implements cas.Limiter: they are the remote store's.
+func (s *Store) Limits(ctx context.Context) (cas.Limits, error) {
+	if err := context.Cause(ctx); err != nil {
+		return cas.Limits{}, err
+	}
+	if l, ok := s.remote.(cas.Limiter); ok {
+		return l.Limits(ctx)
+	}
+	return cas.Limits{Functions: cas.Functions()}, nil
 }
 
 func (s *Store) put(ctx context.Context, c *cas.Content) error {

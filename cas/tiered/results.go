@@ -31,7 +31,9 @@ type ResultsOptions struct {
 
 // Results is an action cache whose results live in a remote one and are kept in a
 // local one as well. While the remote one is unavailable, copies are taken
-// whatever their age. Wrap it in actioncache.Complete: a copy may outlive its blobs.
+// whatever their age. Where the remote one takes no results (ErrReadOnly), those
+// that are made here are kept here alone. Wrap it in actioncache.Complete: a copy
+// may outlive its blobs.
 type Results struct {
 	local, remote actioncache.Cache
 	fresh         *known
@@ -96,7 +98,7 @@ func (r *Results) Get(ctx context.Context, key cas.Digest) (*repb.ActionResult, 
 	switch {
 	case err == nil:
 		return proto.CloneOf(l.result), nil
-	case !errors.Is(err, cas.ErrUnavailable):
+	case !errors.Is(err, cas.ErrUnavailable) && !errors.Is(err, actioncache.ErrReadOnly):
 		return nil, err
 	}
 	if result, localErr := r.local.Get(ctx, key); localErr == nil {
@@ -120,7 +122,8 @@ func (r *Results) look(ctx context.Context, key cas.Digest, l *lookup) error {
 	return nil
 }
 
-// Put implements actioncache.Cache. It is done when the remote cache has the result.
+// Put implements actioncache.Cache. It is done when the remote cache has the
+// result, or the local one if the remote one takes none.
 func (r *Results) Put(ctx context.Context, key cas.Digest, result *repb.ActionResult) error {
 	if err := context.Cause(ctx); err != nil {
 		return err
@@ -128,6 +131,9 @@ func (r *Results) Put(ctx context.Context, key cas.Digest, result *repb.ActionRe
 	r.outdate(key) // what is under way must not come back later
 	err := r.remote.Put(ctx, key, result)
 	r.outdate(key)
+	if errors.Is(err, actioncache.ErrReadOnly) {
+		return r.local.Put(ctx, key, result)
+	}
 	if err != nil {
 		return err
 	}

@@ -184,3 +184,24 @@ func TestResultsWhileTheRemoteIsAway(t *testing.T) {
 		}
 	})
 }
+
+// REAPI A11: results that the remote cache does not take are kept here.
+func TestResultsWithoutWriting(t *testing.T) {
+	withResults(t, func(t *testing.T, c *tiered.Results, _ actioncache.Cache, remote *farResults) {
+		if err := remote.Put(t.Context(), key(1), result(1)); err != nil {
+			t.Fatal(err)
+		}
+		mustGet(t, c, key(1), result(1))
+		remote.fail(fmt.Errorf("%w: %w", cas.ErrNotFound, actioncache.ErrReadOnly))
+		if _, err := c.Get(t.Context(), key(2)); !errors.Is(err, cas.ErrNotFound) {
+			t.Errorf("got %v, want ErrNotFound", err)
+		}
+		if err := c.Put(t.Context(), key(2), result(2)); err != nil {
+			t.Fatal(err)
+		}
+		mustGet(t, c, key(2), result(2))
+		if _, err := remote.Cache.Get(t.Context(), key(2)); !errors.Is(err, cas.ErrNotFound) {
+			t.Errorf("the remote cache has it: %v", err)
+		}
+	})
+}

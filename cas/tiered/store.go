@@ -20,9 +20,13 @@ type Store struct {
 }
 
 var (
-	_ cas.Store  = (*Store)(nil)
-	_ cas.Linker = (*Store)(nil)
-	_ cas.Leaser = (*Store)(nil)
+	_ cas.Store       = (*Store)(nil)
+	_ cas.BatchPutter = (*Store)(nil)
+	_ cas.BatchGetter = (*Store)(nil)
+	_ cas.Linker      = (*Store)(nil)
+	_ cas.Leaser      = (*Store)(nil)
+	_ cas.Prefetcher  = (*Store)(nil)
+	_ cas.Limiter     = (*Store)(nil)
 )
 
 // New returns the store that the tiers make up.

@@ -31,7 +31,9 @@ func TestStoreInMemory(t *testing.T) {
 		return struct { // all but Link, as memory has no files
 			cas.Store
 			cas.Leaser
-		}{s, s}
+			cas.BatchPutter
+			cas.BatchGetter
+		}{s, s, s, s}
 	})
 }
 
@@ -39,7 +41,11 @@ func TestStoreInMemory(t *testing.T) {
 func TestStoreWithoutRoom(t *testing.T) {
 	castest.Test(t, func(t *testing.T) cas.Store {
 		s := newStore(t, exact(memory.New(64<<10), memory.New(castest.Budget)))
-		return struct{ cas.Store }{s} // without leases, which it has no room for
+		return struct { // without leases, which it has no room for
+			cas.Store
+			cas.BatchPutter
+			cas.BatchGetter
+		}{s, s, s}
 	})
 }
 

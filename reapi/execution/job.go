@@ -52,7 +52,7 @@ func (e *action) load(ctx context.Context, t *Task) (*job, error) {
 	}
 	release := lease(t.Store(), append(slices.Clone(files), commandDigest, rootDigest))
 	if inputs != nil {
-		filesErr = absent(ctx, t.Store(), files)
+		filesErr = need(ctx, t.Store(), files)
 	}
 	if err := joinMissing(commandErr, inputsErr, filesErr); err != nil {
 		release()
@@ -75,7 +75,12 @@ func lease(s cas.Store, ds []cas.Digest) (release func()) {
 	return func() {}
 }
 
-func absent(ctx context.Context, s cas.Store, ds []cas.Digest) error {
+// need says which inputs are missing. From a store far away it brings the others
+// near: staging wants them one by one.
+func need(ctx context.Context, s cas.Store, ds []cas.Digest) error {
+	if p, ok := s.(cas.Prefetcher); ok {
+		return p.Prefetch(ctx, ds)
+	}
 	lacking, err := s.FindMissing(ctx, ds)
 	if err != nil {
 		return fmt.Errorf("look for the action's inputs: %w", err)
