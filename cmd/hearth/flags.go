@@ -50,7 +50,8 @@ type serveCmd struct {
 	OrphanGrace    time.Duration `help:"How long an action goes on whose client is gone." default:"1m"`
 	DrainTimeout   time.Duration `help:"How long actions in flight may take to finish after SIGTERM." default:"30s"`
 
-	Assets assetsFlags `embed:""`
+	Assets  assetsFlags  `embed:""`
+	Backing backingFlags `embed:""`
 }
 
 // validate fills in what has no fixed default, and names every bad flag.
@@ -84,7 +85,7 @@ func (c *serveCmd) validate() error {
 			errs = append(errs, fmt.Errorf("--instance: %w", err))
 		}
 	}
-	errs = append(errs, c.Assets.validate())
+	errs = append(errs, c.Assets.validate(), c.Backing.validate(c.Listen, c.Instance))
 	var err error
 	if c.ExecServer, err = findExecServer(c.ExecServer); err != nil {
 		errs = append(errs, err)

@@ -35,7 +35,25 @@ type cli struct {
 
 func main() {
 	var c cli
-	parser := kong.Parse(&c,
+	parser, err := newParser(&c)
+	if err != nil {
+		panic(err) // the commands contradict each other
+	}
+	command, err := parser.Parse(os.Args[1:])
+	parser.FatalIfErrorf(err)
+	logger := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: c.LogLevel}))
+	ctx, stop := stopContexts(logger)
+	defer stop()
+	command.BindTo(ctx.first, (*context.Context)(nil))
+	if err := command.Run(logger, ctx); err != nil {
+		fmt.Fprintf(os.Stderr, "hearth: %v\n", err)
+		os.Exit(1)
+	}
+}
+
+// newParser returns what fills c in from arguments, environment and file.
+func newParser(c *cli) (*kong.Kong, error) {
+	return kong.New(c,
 		kong.Name("hearth"),
 		kong.Description("A Bazel remote execution worker that keeps podman containers warm."),
 		kong.Configuration(kongyaml.Loader),
@@ -46,14 +64,6 @@ func main() {
 			"cpus":     strconv.Itoa(runtime.NumCPU()),
 		},
 	)
-	logger := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: c.LogLevel}))
-	ctx, stop := stopContexts(logger)
-	defer stop()
-	parser.BindTo(ctx.first, (*context.Context)(nil))
-	if err := parser.Run(logger, ctx); err != nil {
-		fmt.Fprintf(os.Stderr, "hearth: %v\n", err)
-		os.Exit(1)
-	}
 }
 
 // stopping are contexts that signals end: the first SIGTERM or SIGINT asks to

@@ -29,6 +29,7 @@ type stack struct {
 	started   time.Time
 	endpoint  string
 	blobs     *disk.Disk
+	backing   *backing
 	stagers   []*tree.Copier
 	backend   *lateBackend
 	pool      *runners.Pool
@@ -59,7 +60,13 @@ func (c *serveCmd) build(ctx context.Context, logger *slog.Logger, s *stack) err
 	if err := errors.Join(emptyDir(dirs["spool"]), tree.SweepTrash(filepath.Join(c.DataDir, "trash"))); err != nil {
 		return fmt.Errorf("remove what an earlier hearth left: %w", err)
 	}
-	instances := c.openInstances(s, actioncache.NewDisk(s.blobs, "ac"), logger)
+	if s.backing, err = c.Backing.open(logger); err != nil {
+		return err
+	}
+	instances, err := c.openInstances(ctx, s, logger)
+	if err != nil {
+		return err
+	}
 	s.backend = newLateBackend(podman.Options{
 		DataDir: c.DataDir, Socket: c.PodmanSocket, HostRoot: c.HostRoot,
 		ExecServer: c.ExecServer, ExecMode: podman.ExecMode(c.ExecMode), Logger: logger,
@@ -96,25 +103,30 @@ func (c *serveCmd) build(ctx context.Context, logger *slog.Logger, s *stack) err
 const directoryCacheBytes = 64 << 20
 
 // openInstances makes the parts of the stores that each instance name has.
-func (c *serveCmd) openInstances(s *stack, results *actioncache.Disk, logger *slog.Logger) reapi.Instances {
+func (c *serveCmd) openInstances(ctx context.Context, s *stack, logger *slog.Logger) (reapi.Instances, error) {
 	names := c.Instance
 	if len(names) == 0 {
 		names = []string{""}
 	}
+	known := actioncache.NewDisk(s.blobs, "ac")
 	instances := reapi.Instances{}
 	for _, name := range names {
-		store := s.blobs.Namespace(name)
+		store, results, err := s.backing.instance(name, local{s.blobs.Namespace(name), known.Namespace(name)})
+		if err != nil {
+			return nil, fmt.Errorf("open the stores of instance name %q: %w", name, err)
+		}
+		s.backing.greet(ctx, name, store)
 		stager := tree.NewCopier(store, tree.CopierOptions{TrashDir: filepath.Join(c.DataDir, "trash"), Log: logger})
 		s.stagers = append(s.stagers, stager)
 		instances[name] = &execution.Instance{
 			Name:    name,
 			Store:   store,
-			Results: actioncache.Complete(results.Namespace(name), store),
+			Results: actioncache.Complete(results, store),
 			Loader:  tree.NewLoader(store, tree.LoaderOptions{CacheBytes: directoryCacheBytes}),
 			Stager:  stager,
 		}
 	}
-	return instances
+	return instances, nil
 }
 
 // executor stacks the decorators: what is outermost sees a run first.
@@ -159,6 +171,9 @@ func (s *stack) closeStores(logger *slog.Logger) {
 	var errs []error
 	for _, st := range s.stagers {
 		errs = append(errs, st.Close())
+	}
+	if s.backing != nil {
+		errs = append(errs, s.backing.close())
 	}
 	if s.blobs != nil {
 		errs = append(errs, s.blobs.Close())
