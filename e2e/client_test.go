@@ -39,12 +39,13 @@ func newBazel4(t *testing.T, server *hearth) *client {
 }
 
 // newBazel7 is Debian unstable's Bazel, run in the root directory of that
-// distribution, which builds on server.
-func newBazel7(t *testing.T, server *hearth) *client {
+// distribution, which builds on server. It may have more startup options.
+func newBazel7(t *testing.T, server *hearth, startup ...string) *client {
 	t.Helper()
 	scratch := shortTempDir(t)
 	env := append(os.Environ(), "SID_BIND="+scratch, "SID_CWD="+filepath.Join(scratch, "workspace"))
-	return newClient(t, scratch, "bazel7-offline.sh", server, []string{setup(t, "in-sid.sh"), sidRoot(t), "bazel"}, env)
+	command := append([]string{setup(t, "in-sid.sh"), sidRoot(t), "bazel"}, startup...)
+	return newClient(t, scratch, "bazel7-offline.sh", server, command, env)
 }
 
 // newClient writes what Bazel reads into scratch.

@@ -36,10 +36,10 @@ func startHearth(t *testing.T, hostRoot string) *hearth {
 	return startHearthOn(t, hostRoot, filepath.Join(shortTempDir(t), "data"))
 }
 
-// startHearthOn is startHearth on a data directory that may be there.
-func startHearthOn(t *testing.T, hostRoot, dataDir string) *hearth {
+// startHearthOn is startHearth on a data directory that may be there, with more flags.
+func startHearthOn(t *testing.T, hostRoot, dataDir string, flags ...string) *hearth {
 	t.Helper()
-	return startCommand(t, dataDir, exec.Command(program(t), serveArgs(hostRoot, dataDir)...))
+	return startCommand(t, dataDir, exec.Command(program(t), append(serveArgs(hostRoot, dataDir), flags...)...))
 }
 
 // program is the hearth of this checkout, built.
