@@ -9,8 +9,10 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -275,6 +277,23 @@ genrule(name = "output", srcs = ["source.txt"], outs = ["output.txt"], cmd = "tr
 	h.holds(t, blobs)
 	c.want(t, 0, []string{"clean"})
 	build("again", 0, 2)
+	// Nobody has to need it: hearth doctor looks at all.
+	h.doctor(t, 1, "in use by process "+strconv.Itoa(h.cmd.Process.Pid))
+	h.stop(t)
+	h.doctor(t, 0, "all whole")
+	h.damage(t, blobs[0])
+	h.doctor(t, 1, "dropped  blob sha256:"+blobs[0].GetHash())
+	h.doctor(t, 0, "all whole")
+}
+
+// doctor checks the store, and must end and say so.
+func (h *hearth) doctor(t *testing.T, exit int, text string) {
+	t.Helper()
+	cmd := exec.Command("../bin/hearth", "doctor", "--store", "--data-dir="+h.dataDir)
+	out, err := cmd.CombinedOutput()
+	if cmd.ProcessState.ExitCode() != exit || !strings.Contains(string(out), text) {
+		t.Errorf("hearth doctor ended with %v, want %d, and printed no %q:\n%s", err, exit, text, out)
+	}
 }
 
 // holds checks that blobs are there, and whole.

@@ -42,10 +42,11 @@ func (p Drop) String() string {
 func (d *Disk) tellDrop(e *entry, path string, err error) {
 	ns, digest := e.key.split()
 	drop := Drop{Namespace: d.namespaceDir(ns), Digest: digest, Record: e.key.isRecord(), Path: path, Err: err}
-	d.options.Logger.Warn("something damaged was dropped from the store; the next upload heals it", slog.String("what", drop.String()))
 	if d.options.OnDrop != nil {
 		d.options.OnDrop(drop)
+		return
 	}
+	d.options.Logger.Warn("something damaged was dropped from the store; the next upload heals it", slog.String("what", drop.String()))
 }
 
 // Report is what a check of a whole store found.
@@ -66,12 +67,16 @@ func Verify(ctx context.Context, options Options) (r Report, err error) {
 	}
 	d.startWriter(context.WithoutCancel(ctx))
 	d.stop = func(error) {}
-	for _, e := range d.index.oldestFirst() {
+	entries := d.index.oldestFirst()
+	for _, e := range entries {
 		if err = d.inspect(ctx, e, func(int) error { return context.Cause(ctx) }); err != nil {
 			break
 		}
 		r.Checked++
 		r.Bytes += d.index.look(e).size
+		if options.OnCheck != nil {
+			options.OnCheck(r.Checked, len(entries))
+		}
 	}
 	return r, errors.Join(err, d.Close())
 }

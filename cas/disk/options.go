@@ -32,6 +32,9 @@ type Options struct {
 	// OnDrop is called for each damaged thing that is dropped. It must be quick,
 	// and safe for concurrent use. nil: the Logger hears of it.
 	OnDrop func(Drop)
+	// OnCheck is called by Verify for each thing that it has checked. nil: nobody
+	// hears how far it is.
+	OnCheck func(checked, all int)
 	// Logger hears of what goes wrong in the background. nil: nobody does.
 	Logger *slog.Logger
 
