@@ -27,6 +27,8 @@ type Platform struct {
 	Timeout time.Duration
 	// Grace between SIGTERM and SIGKILL at a timeout.
 	Grace time.Duration
+	// Estimates of what the action needs; they do not tell runners apart.
+	Estimates Estimates
 	// Properties in canonical form: names in lower case, aliases and defaults
 	// resolved, sorted, without secrets.
 	Properties []Property
@@ -51,10 +53,18 @@ func ParsePlatform(props, defaults, overrides []Property) (Platform, error) {
 		}
 	}
 	platform := Platform{Network: NetworkOff}
+	var differences []Difference
 	for _, name := range slices.Sorted(maps.Keys(sent)) {
-		if err := platform.set(table, name, sent[name]); err != nil {
+		differs, err := platform.set(table, name, sent[name])
+		if err != nil {
 			return Platform{}, err
 		}
+		if differs.Property != "" {
+			differences = append(differences, differs)
+		}
+	}
+	if len(differences) > 0 {
+		return Platform{}, Unmatched(differences...)
 	}
 	return platform, nil
 }
@@ -96,6 +106,10 @@ func merge(sent map[string]setting, table []descriptor, level int, p Property) e
 }
 
 func find(table []descriptor, name string) *descriptor {
+	if resource, ok := strings.CutPrefix(strings.ToLower(name), ResourcePrefix); ok && resource != "" {
+		d := customResource(resource)
+		return &d
+	}
 	for i := range table {
 		d := &table[i]
 		if strings.EqualFold(d.Name, name) {
@@ -110,27 +124,30 @@ func find(table []descriptor, name string) *descriptor {
 	return nil
 }
 
-// set stores one property in p. Properties without a meaning here may have
-// several values, as the API allows; one with a meaning may not.
-func (p *Platform) set(table []descriptor, name string, s setting) error {
+// set stores one property in p, or tells in what it differs from all that there
+// is. Properties without a meaning here may have several values, as the API
+// allows; one with a meaning may not.
+func (p *Platform) set(table []descriptor, name string, s setting) (Difference, error) {
 	d := find(table, name)
 	if d == nil {
 		for _, v := range s.values {
 			p.add(name, v, secretName(name))
 		}
-		return nil
+		return Difference{}, nil
 	}
 	if len(s.values) > 1 {
-		return fmt.Errorf("%w: property %s is set to more than one value (%s); send one", ErrPlatform, s.name, d.show(s.values...))
+		return Difference{}, fmt.Errorf("%w: property %s is set to more than one value (%s); send one", ErrPlatform, s.name, d.show(s.values...))
 	}
 	canonical, ok := d.parse(p, s.values[0])
-	if !ok {
-		return fmt.Errorf("%w: property %s is %s; allowed: %s", ErrPlatform, s.name, d.show(s.values...), d.Values)
-	}
-	if canonical != "" {
+	switch {
+	case !ok && d.has != "":
+		return Difference{Property: s.name, Asked: quote(s.values[0]), Has: quote(d.has)}, nil
+	case !ok:
+		return Difference{}, fmt.Errorf("%w: property %s is %s; allowed: %s", ErrPlatform, s.name, d.show(s.values...), d.Values)
+	case canonical != "":
 		p.add(name, canonical, d.secret)
 	}
-	return nil
+	return Difference{}, nil
 }
 
 func (d *descriptor) show(values ...string) string {

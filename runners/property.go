@@ -2,6 +2,7 @@ package runners
 
 import (
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 )
@@ -37,6 +38,9 @@ type descriptor struct {
 	PropertyDoc
 	// unset is a value that, like the empty one, means that the property is not set.
 	unset string
+	// has is what the runners of this host have, if the property asks for a kind
+	// of runner: another value is no mistake, but nothing here can take the action.
+	has string
 	// secret: neither the value nor anything from which it follows is ever shown.
 	secret bool
 	// parse stores in p what value means. It returns the canonical value: the
@@ -47,7 +51,7 @@ type descriptor struct {
 
 // descriptors is the table of properties: to add one, add it here.
 func descriptors() []descriptor {
-	return append(containerProperties(), hostProperties()...)
+	return slices.Concat(containerProperties(), hostProperties(), estimateProperties())
 }
 
 func containerProperties() []descriptor {
@@ -99,15 +103,15 @@ func hostProperties() []descriptor {
 		{PropertyDoc: PropertyDoc{
 			Name: "workload-isolation-type", Values: `empty or "podman"`,
 			Meaning: "What keeps actions apart.",
-		}, parse: func(_ *Platform, v string) (string, bool) { return "", strings.EqualFold(v, "podman") }},
+		}, has: "podman", parse: func(_ *Platform, v string) (string, bool) { return "", strings.EqualFold(v, "podman") }},
 		{PropertyDoc: PropertyDoc{
 			Name: "OSFamily", Values: `empty or "linux"`,
 			Meaning: "Operating system of the worker.",
-		}, parse: func(_ *Platform, v string) (string, bool) { return "", strings.EqualFold(v, "linux") }},
+		}, has: "linux", parse: func(_ *Platform, v string) (string, bool) { return "", strings.EqualFold(v, "linux") }},
 		{PropertyDoc: PropertyDoc{
 			Name: "Arch", Values: "empty or " + strings.Join(archNames(), " or ") + ", as this host is",
 			Meaning: "Processor architecture of the worker.",
-		}, parse: parseArch},
+		}, has: archNames()[0], parse: parseArch},
 		{PropertyDoc: PropertyDoc{
 			Name: "Pool", Values: "any",
 			Meaning: "Pool of workers; there is only one here.",
