@@ -35,8 +35,9 @@ type imageEntry struct {
 	expires time.Time // zero until it is resolved
 }
 
-// get returns the image, and whether it was known already.
-func (c *images) get(ctx context.Context, ref ImageRef) (image Image, known bool, err error) {
+// get returns the image, and whether it was known already; if not, it calls
+// onMiss before it waits.
+func (c *images) get(ctx context.Context, ref ImageRef, onMiss func()) (image Image, known bool, err error) {
 	c.mu.Lock()
 	e := c.entries[ref]
 	if e != nil && !e.expires.IsZero() {
@@ -54,6 +55,7 @@ func (c *images) get(ctx context.Context, ref ImageRef) (image Image, known bool
 		c.entries[ref] = e
 	}
 	c.mu.Unlock()
+	onMiss()
 	if fresh && !c.spawn(func() { c.fill(ref, e) }) {
 		c.finish(ref, e, Image{}, ErrClosed)
 	}

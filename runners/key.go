@@ -11,6 +11,10 @@ type Request struct {
 	Platform Platform
 	// Tenant and Instance name for whom the action runs.
 	Tenant, Instance string
+	// OnStep, if not nil, is called in the goroutine of Acquire when a step begins
+	// that can take a while, with the reason in words. A warm, running runner
+	// takes no step.
+	OnStep func(step Step, why string)
 }
 
 // Key says which actions may share a runner: those whose Keys are equal.

@@ -92,11 +92,13 @@ func (p *Pool) Acquire(ctx context.Context, req Request) (*Lease, error) {
 	if req.Platform.canonical == "" {
 		return nil, fmt.Errorf("%w: the request has none; make one with ParsePlatform", ErrPlatform)
 	}
-	image, known, err := p.images.get(ctx, req.Platform.Image)
+	image, known, err := p.images.get(ctx, req.Platform.Image, func() {
+		req.tell(StepImage, "looking for container image "+req.Platform.Image.Name+", or pulling it")
+	})
 	if err != nil {
 		return nil, err
 	}
-	w := want{key: newKey(req, image), recycle: req.Platform.Recycle, warm: req.Platform.Recycle}
+	w := want{key: newKey(req, image), recycle: req.Platform.Recycle, warm: req.Platform.Recycle, tell: req.tell}
 	for tries := 0; ; tries++ {
 		w.warm = w.warm && tries < maxWakes
 		lease, err := p.take(ctx, w)
@@ -105,10 +107,12 @@ func (p *Pool) Acquire(ctx context.Context, req Request) (*Lease, error) {
 		}
 		switch {
 		case !lease.info.Warm:
+			req.tell(StepStart, "starting a container: "+lease.info.ColdReason)
 			return p.start(ctx, lease, req.Platform, resolved{image, known})
 		case lease.freeze == nil:
 			return lease, nil
 		}
+		req.tell(StepWake, "waking runner "+lease.info.RunnerID)
 		if err := p.wake(ctx, lease); err == nil {
 			return p.activate(lease)
 		}

@@ -14,6 +14,7 @@ type want struct {
 	key     Key
 	recycle bool
 	warm    bool // a used runner will do
+	tell    func(step Step, why string)
 }
 
 func (w want) fits(r *runner) bool { return w.warm && r.key == w.key }
@@ -52,6 +53,7 @@ func (p *Pool) take(ctx context.Context, w want) (*Lease, error) {
 	p.waiters = append(p.waiters, waiting)
 	p.evictLocked()
 	p.mu.Unlock()
+	w.tell(StepWait, fmt.Sprintf("waiting for a runner: there may be %d (--max-runners)", p.opts.MaxRunners))
 	return p.wait(ctx, waiting)
 }
 
