@@ -32,6 +32,8 @@ type Client struct {
 	socket string
 	conn   *grpc.ClientConn
 	rpc    execpb.ExecServerClient
+	// turn holds one token while no Run is under way.
+	turn chan struct{}
 }
 
 // Dial returns a client of the server whose socket is, or will be, at a path.
@@ -55,7 +57,9 @@ func Dial(socketPath string) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("exec server %s: %w", socketPath, err)
 	}
-	return &Client{socket: socketPath, conn: conn, rpc: execpb.NewExecServerClient(conn)}, nil
+	c := &Client{socket: socketPath, conn: conn, rpc: execpb.NewExecServerClient(conn), turn: make(chan struct{}, 1)}
+	c.turn <- struct{}{}
+	return c, nil
 }
 
 // Close ends all calls and the connection.
@@ -74,22 +78,45 @@ func (c *Client) Ready(ctx context.Context) error {
 	return sameBuild(Version(), resp.Version)
 }
 
-// Run runs cmd, and returns when none of its processes is left. What it prints
-// goes to stdout and stderr, from the calling goroutine; a writer that blocks
-// makes the command wait. When ctx ends or a writer fails, the command is
-// killed; Run then does not wait for its end. *StartError: nothing was run.
-// After any other error the state of the container is in doubt.
+// Run runs cmd, after the one before, and returns when none of its processes is
+// left. What it prints goes to stdout and stderr, from the calling goroutine; a
+// writer that blocks makes the command wait. When ctx ends or a writer fails,
+// the command is killed. *StartError: nothing was run. After any other error
+// the state of the container is in doubt; if it is ErrUnsettled as well,
+// processes may be left.
 func (c *Client) Run(ctx context.Context, cmd Command, stdout, stderr io.Writer) (Result, error) {
 	req, err := cmd.request()
 	if err != nil {
 		return Result{}, err
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel() // kills the command, if it still runs
-	stream, err := c.rpc.Run(ctx, req)
-	if err != nil {
-		return Result{}, c.failed(ctx, err)
+	select {
+	case <-c.turn:
+	case <-ctx.Done():
+		return Result{}, fmt.Errorf("wait for the command before: %w", context.Cause(ctx))
 	}
+	defer func() { c.turn <- struct{}{} }()
+	calling, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stream, err := c.rpc.Run(calling, req)
+	if err != nil {
+		return Result{}, c.settle(c.failed(ctx, err))
+	}
+	result, err := c.receive(ctx, stream, stdout, stderr)
+	var notStarted *StartError
+	if err == nil || errors.As(err, &notStarted) {
+		return result, err
+	}
+	cancel() // kills the command, if it still runs
+	for {
+		if _, err := stream.Recv(); err != nil {
+			break // the server hears of the end of the call before anything else
+		}
+	}
+	return Result{}, c.settle(err)
+}
+
+// receive takes the events of a run.
+func (c *Client) receive(ctx context.Context, stream grpc.ServerStreamingClient[execpb.RunEvent], stdout, stderr io.Writer) (Result, error) {
 	for {
 		event, err := stream.Recv()
 		if err != nil {
@@ -106,7 +133,7 @@ func (c *Client) Run(ctx context.Context, cmd Command, stdout, stderr io.Writer)
 			return resultOf(e.Exited), c.finish(stream, nil)
 		}
 		if err != nil {
-			return Result{}, fmt.Errorf("pass on the output of %s: %w", cmd.Args[0], err)
+			return Result{}, fmt.Errorf("pass on the command's output: %w", err)
 		}
 	}
 }
@@ -117,6 +144,23 @@ func (c *Client) finish(stream grpc.ServerStreamingClient[execpb.RunEvent], resu
 		return c.failed(stream.Context(), err)
 	}
 	return result
+}
+
+// settleTimeout is more than the server takes to find out that a process cannot
+// be killed.
+const settleTimeout = killPatience + 10*time.Second
+
+// ErrUnsettled says that processes of a command may be left.
+var ErrUnsettled = errors.New("it is not certain that its processes are gone")
+
+// settle waits until nothing of a command is left whose call was broken off.
+func (c *Client) settle(why error) error {
+	ctx, cancel := context.WithTimeout(context.Background(), settleTimeout)
+	defer cancel()
+	if _, err := c.rpc.Settle(ctx, &execpb.SettleRequest{}); err != nil {
+		return fmt.Errorf("%w (%w: %w)", why, ErrUnsettled, plain(err))
+	}
+	return why
 }
 
 func (c *Client) failed(ctx context.Context, err error) error {
@@ -130,10 +174,19 @@ func (c *Client) failed(ctx context.Context, err error) error {
 // server knows the deadline, too, and may notice it first.
 func cause(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
-		return fmt.Errorf("%w (%w)", context.Cause(ctx), err)
+		return fmt.Errorf("%w (%w)", context.Cause(ctx), plain(err))
 	}
 	if status.Code(err) == codes.DeadlineExceeded {
-		return fmt.Errorf("%w (%w)", context.DeadlineExceeded, err)
+		return fmt.Errorf("%w (%w)", context.DeadlineExceeded, plain(err))
+	}
+	return plain(err)
+}
+
+// plain takes the status off an error: it is of this call, and must not become
+// that of the one on whose behalf the call was made.
+func plain(err error) error {
+	if s, ok := status.FromError(err); ok {
+		return errors.New(s.Message())
 	}
 	return err
 }

@@ -79,9 +79,7 @@ func TestSocketIsPrivate(t *testing.T) {
 	}
 	// Whoever is inside gets no answer, not even root.
 	s.ok(t, execserver.Command{Args: []string{built(t).helper, "connect", s.socket}, Dir: "/"})
-	if !strings.Contains(s.log.String(), "inside the container") {
-		t.Errorf("the server's log is %q", s.log)
-	}
+	eventually(t, "the server's log says so", func() bool { return strings.Contains(s.log.String(), "inside the container") })
 	cmd := execserver.Command{Args: []string{built(t).helper, "connect", s.socket}, Dir: "/", UID: nobody, GID: nobody}
 	if got := s.run(t, cmd); !strings.Contains(got.stderr, "permission denied") {
 		t.Errorf("got %+v", got)

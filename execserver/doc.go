@@ -19,17 +19,24 @@
 //  4. The main process has ended: all others are killed and reaped (reap.go).
 //  5. What is left in the pipes is sent. No writer is left: nothing blocks.
 //  6. The exited event is sent and the call ends.
-//  7. The scratch directories are emptied (scratch.go), which frees the slot.
+//  7. The scratch directories are emptied (scratch.go), and System V objects are
+//     removed (sysvipc.go), which frees the slot.
+//
+// A client that breaks a call off asks when it is settled, that is when 7 is over.
 //
 // Invariants:
 //   - The server runs only as PID 1 of a PID namespace; that makes it the
 //     parent of every orphan, and kill(-1) reach everything but itself.
-//   - A result is sent only when no process but the server is left.
+//   - A result is sent only when no process but the server is left: kill(-1)
+//     reaches every process of the namespace and of those below it, whatever its
+//     session, user, parent or tracer, at once, so that no fork slips through;
+//     and when wait finds no child, there is none, since every orphan becomes one.
 //   - A command gets the environment, arguments and directory of its request
 //     and nothing of the server's: no descriptor, signal mask or ignored signal.
 //   - Only peers outside of the PID namespace are served.
-//   - When a process cannot be killed or a scratch directory not be emptied,
-//     every later run is refused as a FAULT: the container must be removed.
+//   - When a process cannot be killed in time or a scratch directory not be
+//     emptied, every later run is refused as a FAULT: the container must be removed.
+//   - When memory runs out, the kernel ends commands before the server (oomscore.go).
 //
 // It needs Linux 5.4 or later, for pidfds.
 package execserver

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -74,21 +75,35 @@ func TestTimeoutWithABlockedClient(t *testing.T) {
 	}
 }
 
-// REAPI G34
+// REAPI G34: whatever a command leaves, and however it hides, is gone when the
+// result is there, and counted.
 func TestLeftovers(t *testing.T) {
+	p := built(t)
 	s := startServer(t, options{})
+	ready := filepath.Join(publicDir(t), "ready")
+	// until is a script that waits for the file that says that a leftover is there.
+	until := "while ! [ -e " + ready + " ]; do sleep 0.01; done; echo done"
 	for name, c := range map[string]struct {
 		script string
 		least  int
 	}{
-		"background child":                 {"sleep 1000 & echo done", 1},
-		"daemon that holds stdout":         {"setsid setsid sleep 1000 & echo done", 1},
-		"double fork in another session":   {"(setsid sh -c '(setsid sh -c \"trap : TERM HUP; sleep 1000 & wait; sleep 1000\" &)' &) ; echo done", 0},
-		"stopped":                          {"sh -c 'kill -STOP $$' & echo done", 0},
-		"500 daemons":                      {"i=0; while [ $i -lt 500 ]; do setsid sleep 1000 & i=$((i+1)); done; echo done", 500},
-		"closed stdout, then a background": {"echo done; exec >&- 2>&-; sleep 1000 &", 1},
+		"background child":             {"sleep 1000 & echo done", 1},
+		"daemon that holds stdout":     {"setsid setsid sleep 1000 & echo done", 1},
+		"double fork in other session": {"(setsid sh -c '(setsid sh -c \"trap : TERM HUP; : > " + ready + "; sleep 1000 & wait; sleep 1000\" &)' &) ; " + until, 1},
+		"stopped":                      {"sh -c 'kill -STOP $$' & while ! grep -q T.*stopped /proc/$!/status; do sleep 0.01; done; echo done", 1},
+		"deaf":                         {"sh -c 'trap \"\" TERM HUP INT; : > " + ready + "; while :; do sleep 1; done' & " + until, 1},
+		"500 daemons":                  {"i=0; while [ $i -lt 500 ]; do setsid sleep 1000 & i=$((i+1)); done; echo done", 500},
+		"closed stdout":                {"echo done; exec >&- 2>&-; sleep 1000 &", 1},
+		"PID namespace":                {"unshare -p -f sh -c 'sleep 1000 & : > " + ready + "; sleep 1000' & " + until, 2},
+		"PID and user namespace":       {"unshare -U -p -f sh -c 'sleep 1000 & echo > /proc/1/fd/1; sleep 1000' & sleep 0.2; echo done", 2},
+		"nested PID namespaces":        {"unshare -p -f unshare -p -f sh -c 'sleep 1000 & : > " + ready + "; sleep 1000' & " + until, 2},
+		"traced, and stopped at exit":  {p.helper + " trace " + ready + " " + busybox + " sleep 1000 & " + until, 2},
+		"adopted by a subreaper":       {p.helper + " adopt " + ready + " & " + until, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
+			if err := os.Remove(ready); err != nil && !errors.Is(err, os.ErrNotExist) {
+				t.Fatal(err)
+			}
 			got := s.run(t, shell(c.script))
 			if got.ExitCode != 0 || got.stdout != "done\n" || got.Killed < c.least || got.Duration > patience/2 {
 				t.Errorf("got %+v", got)
@@ -113,9 +128,12 @@ func TestLeftoverThatKeepsPrinting(t *testing.T) {
 	}
 }
 
+// A fork bomb cannot outrun its end, neither that of the timeout nor that of its
+// main process.
 func TestForkBomb(t *testing.T) {
 	s := startServer(t, options{})
-	cmd := shell("ulimit -p 200; bomb() { bomb & bomb & wait; }; bomb 2>/dev/null; sleep 1000")
+	const bomb = "ulimit -p 200; bomb() { bomb & bomb & wait; }; bomb 2>/dev/null "
+	cmd := shell(bomb + "; sleep 1000")
 	cmd.UID, cmd.GID = nobody+1, nobody+1
 	cmd.Timeout = time.Second
 	if got := s.run(t, cmd); !got.TimedOut || got.Signal != syscall.SIGKILL || got.Killed < 10 {
@@ -123,6 +141,16 @@ func TestForkBomb(t *testing.T) {
 	}
 	if left := s.children(t); len(left) != 0 {
 		t.Errorf("processes %v are left", left)
+	}
+	for range 5 {
+		cmd := shell(bomb + "& sleep 0.2; exit 3")
+		cmd.UID, cmd.GID = nobody+1, nobody+1
+		if got := s.run(t, cmd); got.ExitCode != 3 || got.Killed < 10 {
+			t.Errorf("got %+v", got.Result)
+		}
+		if left := s.children(t); len(left) != 0 {
+			t.Errorf("processes %v are left", left)
+		}
 	}
 }
 
@@ -148,8 +176,11 @@ func TestCancel(t *testing.T) {
 		})
 		cmd := shell(`trap "" TERM HUP INT; echo ready; setsid sleep 1000 & sleep 1000`)
 		_, err := s.Run(ctx, cmd, stdout, io.Discard)
-		if !errors.Is(err, why) {
+		if !errors.Is(err, why) || errors.Is(err, execserver.ErrUnsettled) {
 			t.Errorf("got %v, want the cause of the cancellation", err)
+		}
+		if left := s.children(t); len(left) != 0 {
+			t.Errorf("processes %v are left when Run returns", left)
 		}
 		if got := s.ok(t, shell("echo /proc/[0-9]*")); len(strings.Fields(got)) != 2 {
 			t.Errorf("processes %s are left, want the server and the shell", got)
@@ -188,8 +219,11 @@ func TestWriterThatFails(t *testing.T) {
 	full := errors.New("disk full")
 	for range 3 {
 		broken := writerFunc(func([]byte) (int, error) { return 0, full })
-		if _, err := s.Run(t.Context(), shell("yes"), broken, io.Discard); !errors.Is(err, full) {
+		if _, err := s.Run(t.Context(), shell("yes"), broken, io.Discard); !errors.Is(err, full) || errors.Is(err, execserver.ErrUnsettled) {
 			t.Errorf("got %v, want the writer's error", err)
+		}
+		if left := s.children(t); len(left) != 0 {
+			t.Errorf("processes %v are left when Run returns", left)
 		}
 	}
 	s.ok(t, shell("exit 0"))
@@ -201,7 +235,7 @@ func TestServerKilledWhileACommandRuns(t *testing.T) {
 	defer cancel()
 	stdout := writerFunc(func(p []byte) (int, error) { return len(p), s.kill() })
 	_, err := s.Run(ctx, shell("echo ready; sleep 1000"), stdout, io.Discard)
-	if err == nil || ctx.Err() != nil || !strings.Contains(err.Error(), s.socket) {
+	if !errors.Is(err, execserver.ErrUnsettled) || ctx.Err() != nil || !strings.Contains(err.Error(), s.socket) {
 		t.Errorf("got %v, want an error that names the socket", err)
 	}
 	if _, err := s.Run(ctx, shell("exit 0"), io.Discard, io.Discard); err == nil || ctx.Err() != nil {

@@ -111,6 +111,10 @@ type options struct {
 	env  []string
 	// shell runs before the server, in the process that becomes it.
 	shell string
+	// args are more arguments of the server.
+	args []string
+	// unshare are namespaces besides those that each server gets.
+	unshare uintptr
 }
 
 func startServer(t testing.TB, o options) *server {
@@ -126,10 +130,11 @@ func startServer(t testing.TB, o options) *server {
 	for _, dir := range o.scratch {
 		args = append(args, "--scratch", dir)
 	}
+	args = append(args, o.args...)
 	script := "umask 077; mount -t proc proc /proc || exit 9; " + o.shell + "\n" + `exec "$@"`
 	cmd := exec.Command(busybox, append([]string{"sh", "-c", script, "sh"}, args...)...)
 	cmd.Env = append([]string{"PATH=/bin:/usr/bin:/sbin", "SERVER_SECRET=leaked"}, o.env...)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID, Unshareflags: syscall.CLONE_NEWNS}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID, Unshareflags: syscall.CLONE_NEWNS | o.unshare}
 	cmd.Stdout, cmd.Stderr = s.log, s.log
 	if err := cmd.Start(); err != nil {
 		t.Fatalf("start the server: %v", err)

@@ -13,6 +13,12 @@ import (
 // network file system, cannot be killed by anybody.
 const killPatience = 20 * time.Second
 
+// While killed processes go away, they are looked at after growing pauses.
+const (
+	minPause = 20 * time.Microsecond
+	maxPause = 5 * time.Millisecond
+)
+
 // errNotInit keeps kill(-1) from ever reaching the processes of a host.
 var errNotInit = errors.New("the exec server must be PID 1 of a PID namespace of its own, " +
 	"since it ends commands by killing every process that it can see")
@@ -40,14 +46,16 @@ func killAll(sig syscall.Signal) error {
 // reaper collects the dead: the main process of a command and all orphans,
 // which the kernel makes children of PID 1.
 type reaper struct {
+	patience time.Duration // with killed processes
+
 	main   int // process id
 	ended  bool
 	status syscall.WaitStatus // of main, once it ended
 	usage  Usage              // of all that were reaped
-	// killing is set once everything was sent SIGKILL; killed counts those
-	// that were reaped since, but not main.
-	killing bool
-	killed  int
+	// since is when everything was first sent SIGKILL, or zero; killed counts
+	// those that were reaped since then, but not main.
+	since  time.Time
+	killed int
 }
 
 // reap collects every process that is dead by now and says whether others
@@ -72,38 +80,43 @@ func (r *reaper) reap() (left bool, err error) {
 		switch {
 		case pid == r.main:
 			r.ended, r.status = true, status
-		case r.killing:
+		case !r.since.IsZero():
 			r.killed++
 		}
 	}
 }
 
-// kill kills every process that is left.
+// kill kills every process that is left. What the kernel cannot end at once is
+// ended as soon as it can: no second kill is needed, and none does any harm.
 func (r *reaper) kill() error {
-	r.killing = true
+	if r.since.IsZero() {
+		r.since = time.Now()
+	}
 	return killAll(syscall.SIGKILL)
 }
 
-// extinguish kills every process that is left and returns when none is.
+// overdue reports whether killed processes had more time than they need.
+func (r *reaper) overdue(now time.Time) bool {
+	return !r.since.IsZero() && now.Sub(r.since) > r.patience
+}
+
+// extinguish kills every process that is left and returns when none is. To wait
+// without a limit could hang for ever, and wait4 knows no limit.
 func (r *reaper) extinguish() error {
-	left, err := r.reap()
-	if err != nil || !left {
-		return err
-	}
-	if err := r.kill(); err != nil {
-		return err
-	}
-	// Waiting without a limit could hang for ever, and wait4 knows no limit.
-	limit := time.Now().Add(killPatience)
-	for delay := 20 * time.Microsecond; ; delay = min(delay*3/2, 5*time.Millisecond) {
+	for pause := minPause; ; pause = min(pause*3/2, maxPause) {
 		left, err := r.reap()
 		if err != nil || !left {
 			return err
 		}
-		if time.Now().After(limit) {
-			return fmt.Errorf("processes are left %v after they were killed", killPatience)
+		if r.overdue(time.Now()) {
+			return fmt.Errorf("processes are left %v after they were killed", r.patience)
 		}
-		time.Sleep(delay)
+		if r.since.IsZero() || pause == maxPause {
+			if err := r.kill(); err != nil {
+				return err
+			}
+		}
+		time.Sleep(pause)
 	}
 }
 

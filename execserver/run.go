@@ -26,6 +26,7 @@ type run struct {
 	pipes  *[2]pipe
 	sender *sender
 	wake   *waker
+	score  *oomScore
 	pidfd  int
 	start  time.Time
 	took   time.Duration
@@ -46,8 +47,14 @@ func (r *run) begin(ctx context.Context, cmd *Command, stdin int) (_ *execpb.Not
 		}
 		stdio = append(stdio, uintptr(fd))
 	}
+	if err := r.score.raise(); err != nil {
+		return nil, err
+	}
 	r.start = time.Now()
 	started, failure := cmd.start(ctx, stdio)
+	if err := r.score.lower(); err != nil {
+		return nil, err
+	}
 	if failure != nil {
 		return failure, nil
 	}
@@ -65,10 +72,9 @@ func (r *run) close() error {
 	return err
 }
 
-// watch reads output and enforces the timeout until the main process has ended.
-// When ctx ends, it kills everything.
+// watch reads output and enforces the timeout until the main process has ended,
+// or should have. When ctx ends, it kills everything.
 func (r *run) watch(ctx context.Context) error {
-	var killed time.Time
 	for {
 		if err := r.poll(); err != nil {
 			return err
@@ -77,7 +83,7 @@ func (r *run) watch(ctx context.Context) error {
 			return err
 		}
 		now := time.Now()
-		if r.ended {
+		if r.ended || r.overdue(now) {
 			r.took = now.Sub(r.start)
 			return nil
 		}
@@ -87,12 +93,6 @@ func (r *run) watch(ctx context.Context) error {
 		}
 		if err := r.signal(sig); err != nil {
 			return err
-		}
-		if sig == syscall.SIGKILL && killed.IsZero() {
-			killed = now
-		}
-		if !killed.IsZero() && now.Sub(killed) > killPatience {
-			return fmt.Errorf("the command is still there %v after it was killed", killPatience)
 		}
 		r.flush(now)
 	}

@@ -1,6 +1,7 @@
 package execserver
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -24,6 +25,12 @@ type Config struct {
 	// Scratch directories are private to the container; they are made if they
 	// are missing, and emptied after each command.
 	Scratch []string
+	// OwnIPC: the IPC namespace is the container's own, so that System V objects
+	// in it are removed after each command.
+	OwnIPC bool
+	// KillPatience is how long killed processes may take to end before the
+	// container is given up; 0: 20 seconds.
+	KillPatience time.Duration
 	// Log gets a line for each thing that an operator should know of; nil: none.
 	Log *log.Logger
 }
@@ -44,6 +51,7 @@ func Serve(ctx context.Context, lis net.Listener, cfg Config) (err error) {
 	if cfg.Log == nil {
 		cfg.Log = log.New(io.Discard, "", 0)
 	}
+	cfg.KillPatience = cmp.Or(cfg.KillPatience, killPatience)
 	s, err := newServer(cfg)
 	if err != nil {
 		return err
@@ -77,6 +85,7 @@ type server struct {
 	scratch []scratch
 	stdin   int // of all commands: /dev/null
 	wake    *waker
+	score   *oomScore
 	pipes   [2]pipe
 	sender  sender
 	// broken says why this container must not be used any more.
@@ -107,11 +116,16 @@ func newServer(cfg Config) (*server, error) {
 		return nil, errors.Join(err, unix.Close(s.stdin))
 	}
 	s.sender.wake = s.wake.wake
+	if s.score, err = openOOMScore(); err != nil {
+		s.Log.Printf("when memory runs out, the kernel may end this server instead of a command: %v", err)
+	}
 	s.slot <- struct{}{}
 	return s, nil
 }
 
-func (s *server) close() error { return errors.Join(unix.Close(s.stdin), s.wake.close()) }
+func (s *server) close() error {
+	return errors.Join(unix.Close(s.stdin), s.wake.close(), s.score.close())
+}
 
 // Ready implements execpb.ExecServerServer.
 func (s *server) Ready(context.Context, *execpb.ReadyRequest) (*execpb.ReadyResponse, error) {
@@ -124,6 +138,10 @@ func (s *server) Run(req *execpb.RunRequest, stream grpc.ServerStreamingServer[e
 	select {
 	case <-s.slot:
 	case <-ctx.Done():
+		return status.FromContextError(ctx.Err()).Err()
+	}
+	if ctx.Err() != nil { // whoever gave the call up may ask about it already
+		s.slot <- struct{}{}
 		return status.FromContextError(ctx.Err()).Err()
 	}
 	defer func() { s.used <- struct{}{} }()
@@ -145,6 +163,20 @@ func (s *server) Run(req *execpb.RunRequest, stream grpc.ServerStreamingServer[e
 	return nil
 }
 
+// Settle implements execpb.ExecServerServer.
+func (s *server) Settle(ctx context.Context, _ *execpb.SettleRequest) (*execpb.SettleResponse, error) {
+	select {
+	case <-s.slot:
+	case <-ctx.Done():
+		return nil, status.FromContextError(ctx.Err()).Err()
+	}
+	defer func() { s.slot <- struct{}{} }()
+	if s.broken != nil {
+		return nil, status.Error(codes.Internal, s.broken.Error())
+	}
+	return &execpb.SettleResponse{}, nil
+}
+
 func refuse(stream eventStream, reason *execpb.NotStarted) error {
 	return stream.Send(&execpb.RunEvent{Event: &execpb.RunEvent_NotStarted{NotStarted: reason}})
 }
@@ -152,7 +184,7 @@ func refuse(stream eventStream, reason *execpb.NotStarted) error {
 // run runs a command to the end of its last process.
 func (s *server) run(ctx context.Context, cmd *Command, stream eventStream) (err error) {
 	s.sender.stream = stream
-	r := run{pipes: &s.pipes, sender: &s.sender, wake: s.wake}
+	r := run{reaper: reaper{patience: s.KillPatience}, pipes: &s.pipes, sender: &s.sender, wake: s.wake, score: s.score}
 	defer func() {
 		s.sender.stream = nil
 		err = errors.Join(err, r.close())
@@ -169,7 +201,7 @@ func (s *server) run(ctx context.Context, cmd *Command, stream eventStream) (err
 	}
 	err = r.watch(ctx)
 	if err = errors.Join(err, r.extinguish()); err != nil {
-		s.broken = fmt.Errorf("an earlier command could not be ended: %w", err)
+		s.broken = fmt.Errorf("a command could not be ended: %w", err)
 	}
 	// From here on there is nobody but the client to wait for.
 	if err := errors.Join(err, s.sender.stop()); err != nil {
@@ -183,18 +215,27 @@ func (s *server) run(ctx context.Context, cmd *Command, stream eventStream) (err
 	return stream.Send(r.exited())
 }
 
-// clean empties the scratch directories after each command. It has a goroutine
+// clean removes what a command left outside of its directory. It has a goroutine
 // of its own so that the call ends first: that costs its caller nothing.
 func (s *server) clean() {
 	for range s.used {
-		for _, dir := range s.scratch {
-			if err := dir.empty(); err != nil && s.broken == nil {
-				s.broken = err
-				s.Log.Printf("this container must be removed: %v", err)
-			}
+		if err := s.cleanUp(); err != nil && s.broken == nil {
+			s.broken = err
+			s.Log.Printf("this container must be removed: %v", err)
 		}
 		s.slot <- struct{}{}
 	}
+}
+
+func (s *server) cleanUp() error {
+	var errs []error
+	for _, dir := range s.scratch {
+		errs = append(errs, dir.empty())
+	}
+	if s.OwnIPC {
+		errs = append(errs, removeSysV())
+	}
+	return errors.Join(errs...)
 }
 
 // serverOptions leave out what a single peer on the same host does not need.

@@ -3,7 +3,7 @@
 // one owns its command line, and how the process is set up whatever the image
 // that it finds itself in says.
 //
-//	hearth-execserver --socket /hearth/socket/exec --scratch /tmp --scratch /var/tmp
+//	hearth-execserver --socket /hearth/socket/exec --scratch /tmp --scratch /var/tmp --own-ipc
 //
 // It is mounted into containers of any image, so it depends on nothing in them:
 // it is linked statically, and needs no shell, no libc and no /proc. It never

@@ -13,6 +13,7 @@ import (
 	"runtime/debug"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/hearth-build/hearth/execserver"
 )
@@ -26,11 +27,14 @@ func main() {
 
 func run(args []string, stdout io.Writer) error {
 	var socket string
-	var version bool
+	var version, ownIPC bool
 	var scratch list
+	var patience time.Duration
 	flags := flag.NewFlagSet("hearth-execserver", flag.ExitOnError)
 	flags.StringVar(&socket, "socket", "", "serve on a unix socket that is made at this `path`")
 	flags.Var(&scratch, "scratch", "empty this `directory` after each command; may be repeated")
+	flags.BoolVar(&ownIPC, "own-ipc", false, "the IPC namespace is the container's own: remove what commands leave in it")
+	flags.DurationVar(&patience, "kill-patience", 0, "give the container up when processes are left so `long` after they were killed (default 20s)")
 	flags.BoolVar(&version, "version", false, "print the version and exit")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -42,10 +46,15 @@ func run(args []string, stdout io.Writer) error {
 	if flags.NArg() > 0 {
 		return fmt.Errorf("unexpected arguments %q: only flags are understood, see --help", flags.Args())
 	}
-	return serve(socket, scratch)
+	return serve(socket, execserver.Config{
+		Scratch:      scratch,
+		OwnIPC:       ownIPC,
+		KillPatience: patience,
+		Log:          log.New(os.Stderr, "hearth-execserver: ", log.LstdFlags|log.LUTC),
+	})
 }
 
-func serve(socket string, scratch []string) error {
+func serve(socket string, cfg execserver.Config) error {
 	if socket == "" {
 		return errors.New("--socket is missing: say where to make the socket")
 	}
@@ -67,10 +76,7 @@ func serve(socket string, scratch []string) error {
 	if err != nil {
 		return err
 	}
-	return execserver.Serve(ctx, lis, execserver.Config{
-		Scratch: scratch,
-		Log:     log.New(os.Stderr, "hearth-execserver: ", log.LstdFlags|log.LUTC),
-	})
+	return execserver.Serve(ctx, lis, cfg)
 }
 
 // list is a flag that may be repeated.

@@ -96,7 +96,79 @@ func (x NotStarted_Reason) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use NotStarted_Reason.Descriptor instead.
 func (NotStarted_Reason) EnumDescriptor() ([]byte, []int) {
-	return file_execserver_execpb_exec_proto_rawDescGZIP(), []int{6, 0}
+	return file_execserver_execpb_exec_proto_rawDescGZIP(), []int{8, 0}
+}
+
+type SettleRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SettleRequest) Reset() {
+	*x = SettleRequest{}
+	mi := &file_execserver_execpb_exec_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SettleRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SettleRequest) ProtoMessage() {}
+
+func (x *SettleRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_execserver_execpb_exec_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SettleRequest.ProtoReflect.Descriptor instead.
+func (*SettleRequest) Descriptor() ([]byte, []int) {
+	return file_execserver_execpb_exec_proto_rawDescGZIP(), []int{0}
+}
+
+type SettleResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SettleResponse) Reset() {
+	*x = SettleResponse{}
+	mi := &file_execserver_execpb_exec_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SettleResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SettleResponse) ProtoMessage() {}
+
+func (x *SettleResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_execserver_execpb_exec_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SettleResponse.ProtoReflect.Descriptor instead.
+func (*SettleResponse) Descriptor() ([]byte, []int) {
+	return file_execserver_execpb_exec_proto_rawDescGZIP(), []int{1}
 }
 
 type ReadyRequest struct {
@@ -107,7 +179,7 @@ type ReadyRequest struct {
 
 func (x *ReadyRequest) Reset() {
 	*x = ReadyRequest{}
-	mi := &file_execserver_execpb_exec_proto_msgTypes[0]
+	mi := &file_execserver_execpb_exec_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -119,7 +191,7 @@ func (x *ReadyRequest) String() string {
 func (*ReadyRequest) ProtoMessage() {}
 
 func (x *ReadyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_execserver_execpb_exec_proto_msgTypes[0]
+	mi := &file_execserver_execpb_exec_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -132,7 +204,7 @@ func (x *ReadyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadyRequest.ProtoReflect.Descriptor instead.
 func (*ReadyRequest) Descriptor() ([]byte, []int) {
-	return file_execserver_execpb_exec_proto_rawDescGZIP(), []int{0}
+	return file_execserver_execpb_exec_proto_rawDescGZIP(), []int{2}
 }
 
 type ReadyResponse struct {
@@ -145,7 +217,7 @@ type ReadyResponse struct {
 
 func (x *ReadyResponse) Reset() {
 	*x = ReadyResponse{}
-	mi := &file_execserver_execpb_exec_proto_msgTypes[1]
+	mi := &file_execserver_execpb_exec_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -157,7 +229,7 @@ func (x *ReadyResponse) String() string {
 func (*ReadyResponse) ProtoMessage() {}
 
 func (x *ReadyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_execserver_execpb_exec_proto_msgTypes[1]
+	mi := &file_execserver_execpb_exec_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -170,7 +242,7 @@ func (x *ReadyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadyResponse.ProtoReflect.Descriptor instead.
 func (*ReadyResponse) Descriptor() ([]byte, []int) {
-	return file_execserver_execpb_exec_proto_rawDescGZIP(), []int{1}
+	return file_execserver_execpb_exec_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *ReadyResponse) GetVersion() string {
@@ -201,7 +273,7 @@ type RunRequest struct {
 
 func (x *RunRequest) Reset() {
 	*x = RunRequest{}
-	mi := &file_execserver_execpb_exec_proto_msgTypes[2]
+	mi := &file_execserver_execpb_exec_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -213,7 +285,7 @@ func (x *RunRequest) String() string {
 func (*RunRequest) ProtoMessage() {}
 
 func (x *RunRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_execserver_execpb_exec_proto_msgTypes[2]
+	mi := &file_execserver_execpb_exec_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -226,7 +298,7 @@ func (x *RunRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunRequest.ProtoReflect.Descriptor instead.
 func (*RunRequest) Descriptor() ([]byte, []int) {
-	return file_execserver_execpb_exec_proto_rawDescGZIP(), []int{2}
+	return file_execserver_execpb_exec_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *RunRequest) GetArguments() [][]byte {
@@ -293,7 +365,7 @@ type RunEvent struct {
 
 func (x *RunEvent) Reset() {
 	*x = RunEvent{}
-	mi := &file_execserver_execpb_exec_proto_msgTypes[3]
+	mi := &file_execserver_execpb_exec_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -305,7 +377,7 @@ func (x *RunEvent) String() string {
 func (*RunEvent) ProtoMessage() {}
 
 func (x *RunEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_execserver_execpb_exec_proto_msgTypes[3]
+	mi := &file_execserver_execpb_exec_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -318,7 +390,7 @@ func (x *RunEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunEvent.ProtoReflect.Descriptor instead.
 func (*RunEvent) Descriptor() ([]byte, []int) {
-	return file_execserver_execpb_exec_proto_rawDescGZIP(), []int{3}
+	return file_execserver_execpb_exec_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *RunEvent) GetEvent() isRunEvent_Event {
@@ -404,7 +476,8 @@ type Exited struct {
 	// Time from start to end, by the clock that enforces the timeout.
 	DurationNanos int64 `protobuf:"varint,4,opt,name=duration_nanos,json=durationNanos,proto3" json:"duration_nanos,omitempty"`
 	// How many processes were left when the command ended or its timeout
-	// expired, and were killed.
+	// expired, and were killed. Of a PID namespace that the command made for
+	// itself, only the first process is counted.
 	Killed        uint32 `protobuf:"varint,5,opt,name=killed,proto3" json:"killed,omitempty"`
 	Usage         *Usage `protobuf:"bytes,6,opt,name=usage,proto3" json:"usage,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -413,7 +486,7 @@ type Exited struct {
 
 func (x *Exited) Reset() {
 	*x = Exited{}
-	mi := &file_execserver_execpb_exec_proto_msgTypes[4]
+	mi := &file_execserver_execpb_exec_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -425,7 +498,7 @@ func (x *Exited) String() string {
 func (*Exited) ProtoMessage() {}
 
 func (x *Exited) ProtoReflect() protoreflect.Message {
-	mi := &file_execserver_execpb_exec_proto_msgTypes[4]
+	mi := &file_execserver_execpb_exec_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -438,7 +511,7 @@ func (x *Exited) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Exited.ProtoReflect.Descriptor instead.
 func (*Exited) Descriptor() ([]byte, []int) {
-	return file_execserver_execpb_exec_proto_rawDescGZIP(), []int{4}
+	return file_execserver_execpb_exec_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Exited) GetExitCode() int32 {
@@ -501,7 +574,7 @@ type Usage struct {
 
 func (x *Usage) Reset() {
 	*x = Usage{}
-	mi := &file_execserver_execpb_exec_proto_msgTypes[5]
+	mi := &file_execserver_execpb_exec_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -513,7 +586,7 @@ func (x *Usage) String() string {
 func (*Usage) ProtoMessage() {}
 
 func (x *Usage) ProtoReflect() protoreflect.Message {
-	mi := &file_execserver_execpb_exec_proto_msgTypes[5]
+	mi := &file_execserver_execpb_exec_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -526,7 +599,7 @@ func (x *Usage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Usage.ProtoReflect.Descriptor instead.
 func (*Usage) Descriptor() ([]byte, []int) {
-	return file_execserver_execpb_exec_proto_rawDescGZIP(), []int{5}
+	return file_execserver_execpb_exec_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Usage) GetUserNanos() int64 {
@@ -603,7 +676,7 @@ type NotStarted struct {
 
 func (x *NotStarted) Reset() {
 	*x = NotStarted{}
-	mi := &file_execserver_execpb_exec_proto_msgTypes[6]
+	mi := &file_execserver_execpb_exec_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -615,7 +688,7 @@ func (x *NotStarted) String() string {
 func (*NotStarted) ProtoMessage() {}
 
 func (x *NotStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_execserver_execpb_exec_proto_msgTypes[6]
+	mi := &file_execserver_execpb_exec_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -628,7 +701,7 @@ func (x *NotStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NotStarted.ProtoReflect.Descriptor instead.
 func (*NotStarted) Descriptor() ([]byte, []int) {
-	return file_execserver_execpb_exec_proto_rawDescGZIP(), []int{6}
+	return file_execserver_execpb_exec_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *NotStarted) GetReason() NotStarted_Reason {
@@ -649,7 +722,9 @@ var File_execserver_execpb_exec_proto protoreflect.FileDescriptor
 
 const file_execserver_execpb_exec_proto_rawDesc = "" +
 	"\n" +
-	"\x1cexecserver/execpb/exec.proto\x12\x11hearth.execserver\"\x0e\n" +
+	"\x1cexecserver/execpb/exec.proto\x12\x11hearth.execserver\"\x0f\n" +
+	"\rSettleRequest\"\x10\n" +
+	"\x0eSettleResponse\"\x0e\n" +
 	"\fReadyRequest\")\n" +
 	"\rReadyResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\"\xd4\x01\n" +
@@ -703,11 +778,12 @@ const file_execserver_execpb_exec_proto_rawDesc = "" +
 	"\x0eNO_INTERPRETER\x10\x05\x12\r\n" +
 	"\tTOO_LARGE\x10\x06\x12\t\n" +
 	"\x05FAULT\x10\a\x12\v\n" +
-	"\aINVALID\x10\b2\x9d\x01\n" +
+	"\aINVALID\x10\b2\xec\x01\n" +
 	"\n" +
 	"ExecServer\x12J\n" +
 	"\x05Ready\x12\x1f.hearth.execserver.ReadyRequest\x1a .hearth.execserver.ReadyResponse\x12C\n" +
-	"\x03Run\x12\x1d.hearth.execserver.RunRequest\x1a\x1b.hearth.execserver.RunEvent0\x01B2Z0github.com/hearth-build/hearth/execserver/execpbb\x06proto3"
+	"\x03Run\x12\x1d.hearth.execserver.RunRequest\x1a\x1b.hearth.execserver.RunEvent0\x01\x12M\n" +
+	"\x06Settle\x12 .hearth.execserver.SettleRequest\x1a!.hearth.execserver.SettleResponseB2Z0github.com/hearth-build/hearth/execserver/execpbb\x06proto3"
 
 var (
 	file_execserver_execpb_exec_proto_rawDescOnce sync.Once
@@ -722,28 +798,32 @@ func file_execserver_execpb_exec_proto_rawDescGZIP() []byte {
 }
 
 var file_execserver_execpb_exec_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_execserver_execpb_exec_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
+var file_execserver_execpb_exec_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
 var file_execserver_execpb_exec_proto_goTypes = []any{
 	(NotStarted_Reason)(0), // 0: hearth.execserver.NotStarted.Reason
-	(*ReadyRequest)(nil),   // 1: hearth.execserver.ReadyRequest
-	(*ReadyResponse)(nil),  // 2: hearth.execserver.ReadyResponse
-	(*RunRequest)(nil),     // 3: hearth.execserver.RunRequest
-	(*RunEvent)(nil),       // 4: hearth.execserver.RunEvent
-	(*Exited)(nil),         // 5: hearth.execserver.Exited
-	(*Usage)(nil),          // 6: hearth.execserver.Usage
-	(*NotStarted)(nil),     // 7: hearth.execserver.NotStarted
+	(*SettleRequest)(nil),  // 1: hearth.execserver.SettleRequest
+	(*SettleResponse)(nil), // 2: hearth.execserver.SettleResponse
+	(*ReadyRequest)(nil),   // 3: hearth.execserver.ReadyRequest
+	(*ReadyResponse)(nil),  // 4: hearth.execserver.ReadyResponse
+	(*RunRequest)(nil),     // 5: hearth.execserver.RunRequest
+	(*RunEvent)(nil),       // 6: hearth.execserver.RunEvent
+	(*Exited)(nil),         // 7: hearth.execserver.Exited
+	(*Usage)(nil),          // 8: hearth.execserver.Usage
+	(*NotStarted)(nil),     // 9: hearth.execserver.NotStarted
 }
 var file_execserver_execpb_exec_proto_depIdxs = []int32{
-	5, // 0: hearth.execserver.RunEvent.exited:type_name -> hearth.execserver.Exited
-	7, // 1: hearth.execserver.RunEvent.not_started:type_name -> hearth.execserver.NotStarted
-	6, // 2: hearth.execserver.Exited.usage:type_name -> hearth.execserver.Usage
+	7, // 0: hearth.execserver.RunEvent.exited:type_name -> hearth.execserver.Exited
+	9, // 1: hearth.execserver.RunEvent.not_started:type_name -> hearth.execserver.NotStarted
+	8, // 2: hearth.execserver.Exited.usage:type_name -> hearth.execserver.Usage
 	0, // 3: hearth.execserver.NotStarted.reason:type_name -> hearth.execserver.NotStarted.Reason
-	1, // 4: hearth.execserver.ExecServer.Ready:input_type -> hearth.execserver.ReadyRequest
-	3, // 5: hearth.execserver.ExecServer.Run:input_type -> hearth.execserver.RunRequest
-	2, // 6: hearth.execserver.ExecServer.Ready:output_type -> hearth.execserver.ReadyResponse
-	4, // 7: hearth.execserver.ExecServer.Run:output_type -> hearth.execserver.RunEvent
-	6, // [6:8] is the sub-list for method output_type
-	4, // [4:6] is the sub-list for method input_type
+	3, // 4: hearth.execserver.ExecServer.Ready:input_type -> hearth.execserver.ReadyRequest
+	5, // 5: hearth.execserver.ExecServer.Run:input_type -> hearth.execserver.RunRequest
+	1, // 6: hearth.execserver.ExecServer.Settle:input_type -> hearth.execserver.SettleRequest
+	4, // 7: hearth.execserver.ExecServer.Ready:output_type -> hearth.execserver.ReadyResponse
+	6, // 8: hearth.execserver.ExecServer.Run:output_type -> hearth.execserver.RunEvent
+	2, // 9: hearth.execserver.ExecServer.Settle:output_type -> hearth.execserver.SettleResponse
+	7, // [7:10] is the sub-list for method output_type
+	4, // [4:7] is the sub-list for method input_type
 	4, // [4:4] is the sub-list for extension type_name
 	4, // [4:4] is the sub-list for extension extendee
 	0, // [0:4] is the sub-list for field type_name
@@ -754,7 +834,7 @@ func file_execserver_execpb_exec_proto_init() {
 	if File_execserver_execpb_exec_proto != nil {
 		return
 	}
-	file_execserver_execpb_exec_proto_msgTypes[3].OneofWrappers = []any{
+	file_execserver_execpb_exec_proto_msgTypes[5].OneofWrappers = []any{
 		(*RunEvent_Stdout)(nil),
 		(*RunEvent_Stderr)(nil),
 		(*RunEvent_Exited)(nil),
@@ -766,7 +846,7 @@ func file_execserver_execpb_exec_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_execserver_execpb_exec_proto_rawDesc), len(file_execserver_execpb_exec_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   7,
+			NumMessages:   9,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

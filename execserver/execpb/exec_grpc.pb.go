@@ -22,8 +22,9 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	ExecServer_Ready_FullMethodName = "/hearth.execserver.ExecServer/Ready"
-	ExecServer_Run_FullMethodName   = "/hearth.execserver.ExecServer/Run"
+	ExecServer_Ready_FullMethodName  = "/hearth.execserver.ExecServer/Ready"
+	ExecServer_Run_FullMethodName    = "/hearth.execserver.ExecServer/Run"
+	ExecServer_Settle_FullMethodName = "/hearth.execserver.ExecServer/Settle"
 )
 
 // ExecServerClient is the client API for ExecServer service.
@@ -38,6 +39,10 @@ type ExecServerClient interface {
 	// sent only when no process of the command is left. Cancelling the call
 	// kills the command. A second Run waits for the first to end.
 	Run(ctx context.Context, in *RunRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[RunEvent], error)
+	// Settle answers once no command runs and nothing is left of the last one: no
+	// process, and nothing in the scratch directories. A client that broke a Run
+	// off learns so when its command is really gone. It fails if that can never be.
+	Settle(ctx context.Context, in *SettleRequest, opts ...grpc.CallOption) (*SettleResponse, error)
 }
 
 type execServerClient struct {
@@ -77,6 +82,16 @@ func (c *execServerClient) Run(ctx context.Context, in *RunRequest, opts ...grpc
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type ExecServer_RunClient = grpc.ServerStreamingClient[RunEvent]
 
+func (c *execServerClient) Settle(ctx context.Context, in *SettleRequest, opts ...grpc.CallOption) (*SettleResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SettleResponse)
+	err := c.cc.Invoke(ctx, ExecServer_Settle_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // ExecServerServer is the server API for ExecServer service.
 // All implementations must embed UnimplementedExecServerServer
 // for forward compatibility.
@@ -89,6 +104,10 @@ type ExecServerServer interface {
 	// sent only when no process of the command is left. Cancelling the call
 	// kills the command. A second Run waits for the first to end.
 	Run(*RunRequest, grpc.ServerStreamingServer[RunEvent]) error
+	// Settle answers once no command runs and nothing is left of the last one: no
+	// process, and nothing in the scratch directories. A client that broke a Run
+	// off learns so when its command is really gone. It fails if that can never be.
+	Settle(context.Context, *SettleRequest) (*SettleResponse, error)
 	mustEmbedUnimplementedExecServerServer()
 }
 
@@ -104,6 +123,9 @@ func (UnimplementedExecServerServer) Ready(context.Context, *ReadyRequest) (*Rea
 }
 func (UnimplementedExecServerServer) Run(*RunRequest, grpc.ServerStreamingServer[RunEvent]) error {
 	return status.Error(codes.Unimplemented, "method Run not implemented")
+}
+func (UnimplementedExecServerServer) Settle(context.Context, *SettleRequest) (*SettleResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Settle not implemented")
 }
 func (UnimplementedExecServerServer) mustEmbedUnimplementedExecServerServer() {}
 func (UnimplementedExecServerServer) testEmbeddedByValue()                    {}
@@ -155,6 +177,24 @@ func _ExecServer_Run_Handler(srv interface{}, stream grpc.ServerStream) error {
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type ExecServer_RunServer = grpc.ServerStreamingServer[RunEvent]
 
+func _ExecServer_Settle_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SettleRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ExecServerServer).Settle(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ExecServer_Settle_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ExecServerServer).Settle(ctx, req.(*SettleRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // ExecServer_ServiceDesc is the grpc.ServiceDesc for ExecServer service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -165,6 +205,10 @@ var ExecServer_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Ready",
 			Handler:    _ExecServer_Ready_Handler,
+		},
+		{
+			MethodName: "Settle",
+			Handler:    _ExecServer_Settle_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

@@ -67,7 +67,7 @@ func (b *Backend) containerSpec(s runners.Spec) *specgen.SpecGenerator {
 	g.ContainerSecurityConfig = security()
 	g.Mounts = b.mounts(s)
 	g.Entrypoint = []string{containerExecServer}
-	g.Command = []string{"--socket", containerCtlDir + "/" + socketFile}
+	g.Command = []string{"--socket", containerCtlDir + "/" + socketFile, "--own-ipc"}
 	for _, dir := range b.scratch(s) {
 		g.Command = append(g.Command, "--scratch", dir)
 	}

@@ -33,6 +33,10 @@ func run(mode string, args []string) error {
 		return leakDescriptors(args)
 	case "connect": // to a socket, and fail if anything answers
 		return connect(args[0])
+	case "trace": // another process, which stays stopped
+		return trace(args)
+	case "adopt": // orphans in the place of PID 1, and make some
+		return adopt(args)
 	case "dig": // a tree that no path can name
 		return dig(args[0], args[1])
 	}
@@ -83,6 +87,39 @@ func connect(socket string) error {
 		return fmt.Errorf("the server answered: %d bytes, %w", n, err)
 	}
 	return nil
+}
+
+// trace starts a program that stops at its first instruction, and once more when
+// it is about to end. It says so by making a file, and goes on for ever.
+func trace(args []string) error {
+	runtime.LockOSThread()
+	pid, err := syscall.ForkExec(args[1], args[1:], &syscall.ProcAttr{Sys: &syscall.SysProcAttr{Ptrace: true}})
+	if err != nil {
+		return err
+	}
+	var status syscall.WaitStatus
+	if _, err := syscall.Wait4(pid, &status, 0, nil); err != nil || !status.Stopped() {
+		return fmt.Errorf("wait: %v, %w", status, err)
+	}
+	if err := syscall.PtraceSetOptions(pid, unix.PTRACE_O_TRACEEXIT); err != nil {
+		return err
+	}
+	if err := os.WriteFile(args[0], nil, 0o600); err != nil {
+		return err
+	}
+	return unix.Pause()
+}
+
+// adopt becomes the one to whom orphans go, makes a file and goes on for ever.
+func adopt(args []string) error {
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		return err
+	}
+	sh := []string{"/bin/sh", "-c", "(sleep 1000 & sleep 1000 &) & : > " + args[0]}
+	if _, err := syscall.ForkExec(sh[0], sh, nil); err != nil {
+		return err
+	}
+	return unix.Pause()
 }
 
 func dig(dir, depth string) error {
