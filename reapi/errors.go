@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"google.golang.org/genproto/googleapis/rpc/code"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -100,6 +101,15 @@ func executionStatus(err error) *status.Status {
 		code = codes.Internal
 	}
 	return newStatus(code, err)
+}
+
+// StatusName is the name of the status code that the client of an execution gets
+// for err, as the API spells it.
+func StatusName(err error) string {
+	if err == nil {
+		return code.Code_OK.String()
+	}
+	return code.Code(executionStatus(err).Code()).String()
 }
 
 // retryAfter is when a client that found no room should ask again.

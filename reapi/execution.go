@@ -42,13 +42,16 @@ func (s *executionServer) Execute(req *repb.ExecuteRequest, stream repb.Executio
 		return rpcError(fmt.Errorf("action_digest: %w", err))
 	}
 	ctx := stream.Context()
+	client := requestMetadata(ctx)
 	op, err := s.scheduler.Submit(ctx, &execution.Request{
 		Instance:        instance,
 		Action:          action,
 		SkipCacheLookup: req.GetSkipCacheLookup(),
 		Priority:        clampPriority(req.GetExecutionPolicy().GetPriority()),
 		Overrides:       overrides(ctx),
-		Invocation:      requestMetadata(ctx).GetToolInvocationId(),
+		Invocation:      client.GetToolInvocationId(),
+		Mnemonic:        client.GetActionMnemonic(),
+		Target:          client.GetTargetId(),
 	})
 	if err != nil {
 		return executionStatus(err).Err()
@@ -141,5 +144,7 @@ func requestMetadata(ctx context.Context) *repb.RequestMetadata {
 		return &repb.RequestMetadata{}
 	}
 	m.ToolInvocationId = clip(m.GetToolInvocationId())
+	m.ActionMnemonic = clip(m.GetActionMnemonic())
+	m.TargetId = clip(m.GetTargetId())
 	return m
 }

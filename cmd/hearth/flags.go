@@ -48,6 +48,7 @@ type serveCmd struct {
 	MaxTimeout     time.Duration `help:"Longest timeout that an action may set." default:"24h"`
 	MaxPrinted     bytesFlag     `help:"Most that an action may write to stdout or stderr, each." default:"4GiB"`
 	OrphanGrace    time.Duration `help:"How long an action goes on whose client is gone." default:"1m"`
+	History        int           `help:"How many actions that ended are remembered, for the console and \"hearth actions\"." default:"10000"`
 	DrainTimeout   time.Duration `help:"How long actions in flight may take to finish after SIGTERM." default:"30s"`
 
 	Assets  assetsFlags  `embed:""`

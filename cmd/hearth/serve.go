@@ -35,7 +35,7 @@ func (c *serveCmd) Run(logger *slog.Logger, stop *stopping) error {
 		return err
 	}
 	defer stack.closeStores(logger)
-	pages, err := console.Handler(stack)
+	pages, err := console.Handler(stack, stack.history)
 	if err != nil {
 		return fmt.Errorf("make the console: %w", err)
 	}

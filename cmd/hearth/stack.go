@@ -33,6 +33,7 @@ type stack struct {
 	stagers   []*tree.Copier
 	backend   *lateBackend
 	pool      *runners.Pool
+	history   *execution.History
 	scheduler *execution.Scheduler
 	assets    *assets
 	server    *reapi.Server
@@ -85,7 +86,11 @@ func (c *serveCmd) build(ctx context.Context, logger *slog.Logger, s *stack) err
 	if err != nil {
 		return err
 	}
-	s.scheduler, err = execution.NewScheduler(c.executor(s.pool, slots, dirs["spool"]), slots,
+	executor, err := s.observe(c.executor(s.pool, slots, dirs["spool"]), c.History, logger)
+	if err != nil {
+		return err
+	}
+	s.scheduler, err = execution.NewScheduler(executor, slots,
 		execution.SchedulerOptions{OrphanGrace: c.OrphanGrace})
 	if err != nil {
 		return err

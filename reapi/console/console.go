@@ -2,7 +2,6 @@ package console
 
 import (
 	_ "embed"
-	"encoding/json"
 	"html/template"
 	"net/http"
 	"time"
@@ -34,9 +33,9 @@ type Source interface{ Status() Status }
 //go:embed status.html
 var statusPage string
 
-// Handler serves the status page at /, the same as JSON at /status.json, and
-// /healthz.
-func Handler(source Source) (http.Handler, error) {
+// Handler serves the status page at /, the same as JSON at /status.json, the
+// actions that ended at /actions, and /healthz.
+func Handler(source Source, actions Actions) (http.Handler, error) {
 	page, err := template.New("status").Parse(statusPage)
 	if err != nil {
 		return nil, err
@@ -46,12 +45,11 @@ func Handler(source Source) (http.Handler, error) {
 		_, _ = w.Write([]byte("ok\n")) // the client is gone if this fails
 	})
 	mux.HandleFunc("GET /status.json", func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "application/json")
-		_ = json.NewEncoder(w).Encode(source.Status()) // likewise
+		writeJSON(w, source.Status())
 	})
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
 		_ = page.Execute(w, source.Status()) // likewise
 	})
-	return mux, nil
+	return mux, addActions(mux, actions)
 }

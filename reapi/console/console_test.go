@@ -19,7 +19,7 @@ func (f fixed) Status() console.Status { return console.Status(f) }
 
 func serve(t *testing.T, s console.Status) *httptest.Server {
 	t.Helper()
-	handler, err := console.Handler(fixed(s))
+	handler, err := console.Handler(fixed(s), ended(nil))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -30,7 +30,16 @@ func serve(t *testing.T, s console.Status) *httptest.Server {
 
 func get(t *testing.T, url string) (int, string) {
 	t.Helper()
-	resp, err := http.Get(url)
+	req, err := http.NewRequest(http.MethodGet, url, http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return do(t, req)
+}
+
+func do(t *testing.T, req *http.Request) (int, string) {
+	t.Helper()
+	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -49,6 +49,7 @@ func (e *action) Execute(ctx context.Context, t *Task, _ Report) *Outcome {
 	if err != nil {
 		return failed(err)
 	}
+	t.runner = lease.Info()
 	a := &attempt{task: t, job: job, lease: lease, root: filepath.Join(lease.Dir(), rootName)}
 	out, doubt := a.run(ctx, e.SpoolDir, e.MaxPrinted)
 	if doubt != "" {

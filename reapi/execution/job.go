@@ -58,6 +58,7 @@ func (e *action) load(ctx context.Context, t *Task) (*job, error) {
 		release()
 		return nil, err
 	}
+	t.args = firstArgs(command.GetArguments())
 	j, err := e.newJob(t, command)
 	if err != nil {
 		release()

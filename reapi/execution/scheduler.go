@@ -139,6 +139,8 @@ func (s *Scheduler) start(req *Request, action *repb.Action, key mergeKey) *run 
 		SkipCacheLookup: req.SkipCacheLookup,
 		Overrides:       req.Overrides,
 		Invocation:      req.Invocation,
+		Mnemonic:        req.Mnemonic,
+		Target:          req.Target,
 		Timeline:        Timeline{Queued: time.Now()},
 		ticket:          newTicket(req.Priority),
 	}

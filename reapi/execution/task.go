@@ -38,6 +38,8 @@ type Request struct {
 	Overrides []runners.Property
 	// Invocation names the client's build, for people.
 	Invocation string
+	// Mnemonic and Target are what the client calls the action, for people.
+	Mnemonic, Target string
 }
 
 // Task is one run: what the requests that share it agree on.
@@ -49,12 +51,18 @@ type Task struct {
 	SkipCacheLookup bool
 	Overrides       []runners.Property
 	Invocation      string
+	Mnemonic        string
+	Target          string
 
 	// Timeline is filled by the executors as the run goes on. It belongs to
 	// the run's goroutine until the Outcome is there.
 	Timeline Timeline
 
 	ticket *ticket // its place in the queue
+
+	// For those who are told of its end, and belonging to the run's goroutine, too.
+	args   []string          // the command's first
+	runner runners.LeaseInfo // the last that it had
 }
 
 // Store returns the store of the task's instance.
@@ -108,6 +116,27 @@ func loadMessage(ctx context.Context, g cas.Getter, d cas.Digest, limit int64, m
 		return invalidf("%v is not a valid %s message: %v", d, m.ProtoReflect().Descriptor().Name(), err)
 	}
 	return nil
+}
+
+// Phases are the parts of the run that ended, in their order.
+func (tl *Timeline) Phases() []Phase {
+	all := []struct {
+		name       string
+		start, end time.Time
+	}{
+		{"queued", tl.Queued, tl.WorkerStart},
+		{"runner", tl.WorkerStart, tl.FetchStart}, // and what the action names is read
+		{"inputs", tl.FetchStart, tl.FetchCompleted},
+		{"execution", tl.ExecutionStart, tl.ExecutionCompleted},
+		{"outputs", tl.UploadStart, tl.UploadCompleted},
+	}
+	var phases []Phase
+	for _, p := range all {
+		if !p.start.IsZero() && !p.end.Before(p.start) {
+			phases = append(phases, Phase{Name: p.name, Start: p.start, Duration: p.end.Sub(p.start)})
+		}
+	}
+	return phases
 }
 
 // Timeline is when the phases of a run began and ended.
