@@ -23,6 +23,7 @@ test libc        libc6-dev          glibc-devel         musl-dev     glibc      
 test bazel       bazel-bootstrap    -                   -            bazel           bazel
 test busybox     busybox-static     busybox             busybox      busybox         busybox-static
 test debootstrap debootstrap        debootstrap         debootstrap  debootstrap     debootstrap
+test fsck.erofs  erofs-utils        erofs-utils         erofs-utils  erofs-utils     erofs-utils
 test ip          iproute2           iproute             iproute2     iproute2        iproute2
 test mount       mount              util-linux          mount        util-linux      util-linux
 test ps          procps             procps-ng           procps       procps-ng       procps
