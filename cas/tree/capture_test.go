@@ -51,7 +51,7 @@ func summary(r *repb.ActionResult) []string {
 
 // outputs makes the output side of an action.
 func outputs(t testing.TB) string {
-	root := t.TempDir()
+	root := inputRoot(t)
 	write(t, filepath.Join(root, "w/file"), "12345", 0o644)
 	write(t, filepath.Join(root, "w/run"), "#!", 0o750)
 	write(t, filepath.Join(root, "w/empty"), "", 0o644)
@@ -182,7 +182,7 @@ func TestCaptureLimits(t *testing.T) {
 // REAPI G32, G41, G42, G43, B16: a Tree that every client can read.
 func TestCaptureTree(t *testing.T) {
 	checkLeaks(t)
-	root := t.TempDir()
+	root := inputRoot(t)
 	for _, p := range []string{"a/shared/f", "b/c/shared/f", "b/shared/f"} {
 		write(t, filepath.Join(root, "d", p), "same", 0o644)
 	}
@@ -284,7 +284,7 @@ func checkDirectory(t *testing.T, record []byte) []cas.Digest {
 func TestCaptureIsDeterministic(t *testing.T) {
 	var digests []string
 	for _, order := range [][]string{{"a/x", "b/y", "b/x", "c/a/x", "z"}, {"z", "c/a/x", "b/x", "b/y", "a/x"}} {
-		root := t.TempDir()
+		root := inputRoot(t)
 		for _, p := range order {
 			write(t, filepath.Join(root, "d", p), filepath.Base(p), 0o644)
 		}
@@ -351,7 +351,7 @@ func TestCaptureProperties(t *testing.T) {
 
 // REAPI G49: each blob once, and none that the store has.
 func TestCaptureStoresOnce(t *testing.T) {
-	root, s := t.TempDir(), newStore()
+	root, s := inputRoot(t), newStore()
 	big := strings.Repeat("b", 1<<20)
 	for _, p := range []string{"1", "2", "d/3"} {
 		write(t, filepath.Join(root, p), "same", 0o644)
@@ -397,7 +397,7 @@ func TestCaptureWhileFilesChange(t *testing.T) {
 		"link":    func(p string) error { return errors.Join(os.Remove(p), os.Symlink("/etc/passwd", p)) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			root := t.TempDir()
+			root := inputRoot(t)
 			p := filepath.Join(root, "f")
 			write(t, p, strings.Repeat("b", 1<<20), 0o644)
 			s := changing{newStore(), func() { must(t, change(p)) }}

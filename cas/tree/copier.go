@@ -61,11 +61,13 @@ func (c *Copier) Close() error { return c.trash.close() }
 
 // Stage implements Stager.
 func (c *Copier) Stage(ctx context.Context, g *Graph, dir string, opts StageOptions) (Staged, error) {
-	if g.missing {
-		return nil, errors.New("cannot stage an input root with missing Directories")
+	if err := g.stageable(opts); err != nil {
+		return nil, err
 	}
-	if g.absolute != "" && !opts.AbsoluteSymlinks {
-		return nil, &InvalidError{Subject: "input symlink " + quote(g.absolute), Reason: "has an absolute target, which is disallowed here"}
+	if p, ok := c.store.(cas.Prefetcher); ok {
+		if err := p.Prefetch(ctx, g.Files()); err != nil {
+			return nil, fmt.Errorf("fetch input files: %w", err)
+		}
 	}
 	root, err := makeRoot(dir)
 	if err != nil {
@@ -77,6 +79,17 @@ func (c *Copier) Stage(ctx context.Context, g *Graph, dir string, opts StageOpti
 		return nil, errors.Join(c.allMissing(ctx, g, err), c.trash.discard(dir))
 	}
 	return &stagedTree{trash: c.trash, dir: dir}, nil
+}
+
+// stageable says what is against an input root.
+func (g *Graph) stageable(opts StageOptions) error {
+	if g.missing {
+		return errors.New("cannot stage an input root with missing Directories")
+	}
+	if g.absolute != "" && !opts.AbsoluteSymlinks {
+		return &InvalidError{Subject: "input symlink " + quote(g.absolute), Reason: "has an absolute target, which is disallowed here"}
+	}
+	return nil
 }
 
 // allMissing turns the news that one blob is missing into the list of all.

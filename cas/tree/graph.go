@@ -36,9 +36,10 @@ func (k Kind) String() string {
 type Graph struct {
 	root     *node
 	dirs     []*node // distinct, breadth first, the root first
-	files    []cas.Digest
+	files    func() []cas.Digest
 	absolute string // path of a link with an absolute target
 	missing  bool   // some Directory could not be had
+	hasFiles bool
 }
 
 // node is one distinct Directory of a graph.
@@ -47,6 +48,7 @@ type node struct {
 	digest     cas.Digest
 	children   []*node // as in directory.dirs
 
+	index  int   // in Graph.dirs
 	parent *node // the first that was seen, for messages
 	name   string
 
@@ -59,7 +61,7 @@ func (g *Graph) Root() cas.Digest { return g.root.digest }
 
 // Files returns the distinct file blobs, in order of appearance, without the
 // empty blob, which is present everywhere. The caller does not change it.
-func (g *Graph) Files() []cas.Digest { return g.files }
+func (g *Graph) Files() []cas.Digest { return g.files() }
 
 // Directories returns the digests of the distinct Directories, the root first.
 func (g *Graph) Directories() []cas.Digest {

@@ -295,6 +295,21 @@ func openFiles(t testing.TB) int {
 	return len(entries)
 }
 
+// inputRoot is an empty directory to be captured, of one kind or the other.
+func inputRoot(t testing.TB) string {
+	t.Helper()
+	root := t.TempDir()
+	if os.Getenv(envMounted) != "" {
+		s := newStore()
+		stageAt(t, newMounter(t, s, tree.MounterOptions{}), load(t, s, s.tree(t, dir{"input": "x"})), root, roots())
+		must(t, os.Remove(filepath.Join(root, "input")))
+	}
+	return root
+}
+
+// envMounted makes inputRoot a mount.
+const envMounted = "TREE_TEST_MOUNTED"
+
 func needRoot(t testing.TB) {
 	t.Helper()
 	if os.Geteuid() != 0 {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"sync"
 
 	"github.com/hearth-build/hearth/cas"
 )
@@ -71,7 +72,7 @@ func (l *Loader) Load(ctx context.Context, root cas.Digest) (*Graph, error) {
 	if err := b.graph.measure(l.limits); err != nil {
 		return nil, err
 	}
-	b.graph.collectFiles()
+	b.graph.files = sync.OnceValue(b.graph.collectFiles)
 	if len(b.missing) > 0 {
 		b.graph.missing = true
 		return b.graph, &cas.MissingError{Digests: b.missing}
@@ -152,11 +153,12 @@ func (b *builder) expand(n *node) error {
 		b.graph.absolute = path.Join(n.path(), n.absolute)
 	}
 	b.known += len(n.files) + len(n.links)
+	b.graph.hasFiles = b.graph.hasFiles || len(n.files) > 0
 	n.children = make([]*node, len(n.dirs))
 	for i, e := range n.dirs {
 		child, ok := b.byDigest[e.digest]
 		if !ok {
-			child = &node{digest: e.digest, parent: n, name: e.name}
+			child = &node{digest: e.digest, index: len(b.graph.dirs), parent: n, name: e.name}
 			b.byDigest[e.digest] = child
 			b.graph.dirs = append(b.graph.dirs, child)
 		}
@@ -168,7 +170,7 @@ func (b *builder) expand(n *node) error {
 	return nil
 }
 
-func (g *Graph) collectFiles() {
+func (g *Graph) collectFiles() []cas.Digest {
 	count := 0
 	for _, n := range g.dirs {
 		if n.directory != nil {
@@ -176,7 +178,7 @@ func (g *Graph) collectFiles() {
 		}
 	}
 	seen := make(map[cas.Digest]struct{}, count)
-	g.files = make([]cas.Digest, 0, count)
+	files := make([]cas.Digest, 0, count)
 	for _, n := range g.dirs {
 		if n.directory == nil {
 			continue
@@ -185,9 +187,10 @@ func (g *Graph) collectFiles() {
 			if e.digest.IsEmptyBlob() {
 				continue
 			}
-			if seen[e.digest] = struct{}{}; len(seen) > len(g.files) { // it is new
-				g.files = append(g.files, e.digest)
+			if seen[e.digest] = struct{}{}; len(seen) > len(files) { // it is new
+				files = append(files, e.digest)
 			}
 		}
 	}
+	return files
 }

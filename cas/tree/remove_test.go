@@ -33,7 +33,10 @@ func setFlags(t *testing.T, path string, flags int) {
 	f, err := os.Open(path)
 	must(t, err)
 	defer f.Close()
-	if err := unix.IoctlSetPointerInt(int(f.Fd()), unix.FS_IOC_SETFLAGS, flags); err != nil {
+	// Those that are there stay: ext4 would change how the file is stored else.
+	old, err := unix.IoctlGetUint32(int(f.Fd()), unix.FS_IOC_GETFLAGS)
+	must(t, err)
+	if err := unix.IoctlSetPointerInt(int(f.Fd()), unix.FS_IOC_SETFLAGS, int(old)|flags); err != nil {
 		t.Fatalf("this test needs a TMPDIR with file flags (ext4, xfs, btrfs) and CAP_LINUX_IMMUTABLE: %v", err)
 	}
 }

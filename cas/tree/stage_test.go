@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -24,6 +25,74 @@ func newCopier(t testing.TB, s cas.Store) *tree.Copier {
 	t.Cleanup(func() { must(t, c.Close()) })
 	return c
 }
+
+// newMounter makes a Mounter that must close without complaint, and leave no
+// mount.
+func newMounter(t testing.TB, s cas.Store, opts tree.MounterOptions) *tree.Mounter {
+	t.Helper()
+	needRoot(t)
+	if opts.Dir == "" {
+		opts.Dir = filepath.Join(t.TempDir(), "roots")
+	}
+	m, err := tree.NewMounter(s, opts)
+	must(t, err)
+	t.Cleanup(func() {
+		must(t, m.Close())
+		if left := mountsBelow(t, opts.Dir); len(left) > 0 {
+			t.Errorf("mounts are left: %q", left)
+		}
+	})
+	return m
+}
+
+// mountsBelow lists the mount points below a directory.
+func mountsBelow(t testing.TB, dir string) []string {
+	t.Helper()
+	data, err := os.ReadFile("/proc/self/mountinfo")
+	must(t, err)
+	var points []string
+	for line := range strings.Lines(string(data)) {
+		if point := strings.Fields(line)[4]; strings.HasPrefix(point, dir) {
+			points = append(points, point)
+		}
+	}
+	return points
+}
+
+// eachStager runs a test with every kind of Stager.
+func eachStager(t *testing.T, f func(t *testing.T, newStager func(cas.Store) tree.Stager)) {
+	t.Helper()
+	t.Run("copier", func(t *testing.T) {
+		f(t, func(s cas.Store) tree.Stager { return newCopier(t, s) })
+	})
+	t.Run("mounter", func(t *testing.T) {
+		f(t, func(s cas.Store) tree.Stager { return newMounter(t, s, tree.MounterOptions{}) })
+	})
+}
+
+// stageAt stages a graph, and removes what the test does not remove.
+func stageAt(t testing.TB, st tree.Stager, g *tree.Graph, dir string, opts tree.StageOptions) tree.Staged {
+	t.Helper()
+	staged, err := st.Stage(t.Context(), g, dir, opts)
+	must(t, err)
+	once := &removedOnce{Staged: staged}
+	t.Cleanup(func() { must(t, once.Remove()) })
+	return once
+}
+
+// removedOnce lets a test remove what its clean-up removes else.
+type removedOnce struct {
+	tree.Staged
+	once sync.Once
+}
+
+func (s *removedOnce) Remove() (err error) {
+	s.once.Do(func() { err = s.Staged.Remove() })
+	return err
+}
+
+// roots is what an action of root gets.
+func roots() tree.StageOptions { return tree.StageOptions{Writable: true, AbsoluteSymlinks: true} }
 
 // nobodys is what an ordinary action gets.
 func nobodys() tree.StageOptions {
@@ -54,103 +123,134 @@ var exampleLines = []string{
 	"up -> ../../x", "void drwxr-xr-x",
 }
 
-// REAPI G4, G7, G10, G13, G16: exactly the input root, by links and by copies,
-// under any umask.
+// REAPI G4, G7, G10, G13, G16: exactly the input root, under any umask.
 func TestStage(t *testing.T) {
 	needRoot(t)
-	checkLeaks(t)
 	defer unix.Umask(unix.Umask(0o077))
-	for name, opts := range map[string]tree.StageOptions{
-		"links":  nobodys(),
-		"copies": {UID: nobody, GID: nobody, AbsoluteSymlinks: true},
-	} {
-		t.Run(name, func(t *testing.T) {
-			s := newLinkStore(t)
-			g := load(t, s, s.tree(t, example))
-			dir := filepath.Join(t.TempDir(), "root")
-			staged, err := newCopier(t, s).Stage(t.Context(), g, dir, opts)
-			must(t, err)
-			equalLines(t, snapshot(t, dir), exampleLines)
-			for _, d := range []string{"", "a/same", "void"} {
-				if st := statOf(t, filepath.Join(dir, d)); st.Uid != nobody || st.Gid != nobody || st.Mode&0o7777 != 0o755 {
-					t.Errorf("directory %q: owner %d:%d, mode %o", d, st.Uid, st.Gid, st.Mode)
+	eachStager(t, func(t *testing.T, newStager func(cas.Store) tree.Stager) {
+		checkLeaks(t)
+		s := newLinkStore(t)
+		g := load(t, s, s.tree(t, example))
+		dir := filepath.Join(t.TempDir(), "root")
+		staged := stageAt(t, newStager(s), g, dir, nobodys())
+		equalLines(t, snapshot(t, dir), exampleLines)
+		for _, d := range []string{"", "a/same", "void"} {
+			if st := statOf(t, filepath.Join(dir, d)); st.Uid != nobody || st.Gid != nobody || st.Mode&0o7777 != 0o755 {
+				t.Errorf("directory %q: owner %d:%d, mode %o", d, st.Uid, st.Gid, st.Mode)
+			}
+		}
+		for _, f := range []string{"run", "a/same/f", "empty"} {
+			if st := statOf(t, filepath.Join(dir, f)); st.Uid != 0 {
+				t.Errorf("file %q belongs to %d", f, st.Uid)
+			}
+		}
+		if empty := statOf(t, filepath.Join(dir, "empty")); empty.Nlink != 1 || empty.Mtim.Sec != 946684800 {
+			t.Errorf("the empty file has %d links and time %d", empty.Nlink, empty.Mtim.Sec)
+		}
+		must(t, staged.Remove())
+		if _, err := os.Lstat(dir); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("after Remove: %v", err)
+		}
+	})
+}
+
+// A Copier links only if it may.
+func TestStageLinks(t *testing.T) {
+	needRoot(t)
+	for _, want := range []bool{true, false} {
+		s := newLinkStore(t)
+		opts := nobodys()
+		opts.AllowLinks = want
+		dir := filepath.Join(t.TempDir(), "root")
+		stageAt(t, newCopier(t, s), load(t, s, s.tree(t, example)), dir, opts)
+		equalLines(t, snapshot(t, dir), exampleLines)
+		linked := statOf(t, filepath.Join(dir, "a/same/f"))
+		if (linked.Ino == statOf(t, filepath.Join(dir, "b/same/f")).Ino) != want || (s.links > 0) != want {
+			t.Errorf("%d links", s.links)
+		}
+	}
+}
+
+// An action that gets writable files, be it root's or nobody's, may change them,
+// and nobody sees that but itself. They carry the one fixed time (REAPI G11). A
+// large file may share blocks with the store's, but never its inode (G10).
+func TestStageWritable(t *testing.T) {
+	needRoot(t)
+	eachStager(t, func(t *testing.T, newStager func(cas.Store) tree.Stager) {
+		checkLeaks(t)
+		s := newLinkStore(t)
+		st := newStager(s)
+		large := strings.Repeat("0123456789abcdef", 20_000)
+		g := load(t, s, s.tree(t, dir{"large": large, "large2": exe(large + "2"), "run": exe("x"), "small": "s"}))
+		for _, uid := range []int{0, nobody} {
+			opts := tree.StageOptions{UID: uid, GID: uid, Writable: true, AllowLinks: true}
+			root := filepath.Join(publicDir(t), "root")
+			staged := stageAt(t, st, g, root, opts)
+			for _, name := range []string{"large", "large2", "run", "small"} {
+				got, mode := statOf(t, filepath.Join(root, name)), uint32(0o644)
+				if name == "large2" || name == "run" {
+					mode = 0o755
+				}
+				if int(got.Uid) != uid || got.Mode&0o7777 != mode || got.Mtim.Sec != 946684800 || got.Mtim.Nsec != 0 || got.Nlink != 1 {
+					t.Errorf("%s of user %d: %+v", name, uid, got)
 				}
 			}
-			for _, f := range []string{"run", "a/same/f", "empty"} {
-				if st := statOf(t, filepath.Join(dir, f)); st.Uid != 0 {
-					t.Errorf("file %q belongs to %d", f, st.Uid)
-				}
-			}
-			linked := statOf(t, filepath.Join(dir, "a/same/f"))
-			if want := name == "links"; (linked.Ino == statOf(t, filepath.Join(dir, "b/same/f")).Ino) != want || (s.links > 0) != want {
-				t.Errorf("%d links", s.links)
-			}
-			if empty := statOf(t, filepath.Join(dir, "empty")); empty.Nlink != 1 || empty.Mtim.Sec != 946684800 {
-				t.Errorf("the empty file has %d links and time %d", empty.Nlink, empty.Mtim.Sec)
-			}
+			runAs(t, uid, root, "echo more >> large && echo more >> small && chmod 777 run && > large2")
 			must(t, staged.Remove())
-			if _, err := os.Lstat(dir); !errors.Is(err, os.ErrNotExist) {
-				t.Errorf("after Remove: %v", err)
+			stageAt(t, st, g, root+"-again", opts)
+			for name, want := range map[string]string{"large": large, "large2": large + "2", "run": "x", "small": "s"} {
+				if data, err := os.ReadFile(filepath.Join(root+"-again", name)); err != nil || string(data) != want {
+					t.Errorf("%s of user %d after an action changed it: %.20q, %v", name, uid, data, err)
+				}
 			}
-		})
-	}
+		}
+		for name := range s.gets {
+			if data, err := cas.ReadAll(t.Context(), s.store, name, name.Size()); err != nil || cas.SHA256.Sum(data) != name {
+				t.Errorf("blob %v is not what it was: %v", name, err)
+			}
+		}
+	})
 }
 
-// Root may write to its copies, and they carry the one fixed time (REAPI G11).
-// A large file may share blocks with the store's, but never its inode (G10).
-func TestStageForRoot(t *testing.T) {
-	needRoot(t)
-	checkLeaks(t)
-	s := newLinkStore(t)
-	large := strings.Repeat("0123456789abcdef", 20_000)
-	g := load(t, s, s.tree(t, dir{"large": large, "large2": exe(large + "2"), "run": exe("x")}))
-	root := t.TempDir() // an empty directory is taken as it is
-	_, err := newCopier(t, s).Stage(t.Context(), g, root, tree.StageOptions{})
-	must(t, err)
-	equalLines(t, snapshot(t, root), []string{"large -rw-r--r-- " + large, "large2 -rwxr-xr-x " + large + "2", "run -rwxr-xr-x x"})
-	st := statOf(t, filepath.Join(root, "large"))
-	if st.Mtim.Sec != 946684800 || st.Mtim.Nsec != 0 || st.Nlink != 1 {
-		t.Errorf("time %v, %d links", st.Mtim, st.Nlink)
-	}
-	if s.links == 0 {
-		t.Error("no clone was tried")
-	}
-	must(t, os.WriteFile(filepath.Join(root, "large"), []byte("changed"), 0))
-	again := filepath.Join(t.TempDir(), "root")
-	_, err = newCopier(t, s).Stage(t.Context(), g, again, tree.StageOptions{})
-	must(t, err)
-	if data, err := os.ReadFile(filepath.Join(again, "large")); err != nil || string(data) != large {
-		t.Errorf("after the action wrote to its copy: %.20q, %v", data, err)
-	}
-}
-
-// REAPI G10: an action that is not root cannot change a shared inode.
-func TestActionCannotChangeInputs(t *testing.T) {
-	needRoot(t)
-	s := newLinkStore(t)
-	root := filepath.Join(publicDir(t), "root")
-	g := load(t, s, s.tree(t, dir{"f": "content", "run": exe("#!/bin/sh\nexit 3\n")}))
-	_, err := newCopier(t, s).Stage(t.Context(), g, root, nobodys())
-	must(t, err)
-	before := statOf(t, filepath.Join(root, "f"))
-	script := `
-		(echo more >> f) || (true > f) || chmod 777 f || touch f && exit 10
-		./run; test $? = 3 || exit 11
-		echo new > out && mkdir sub && mv f sub/g && rm run && ln -s x y || exit 12
-		cat sub/g`
+// runAs runs a shell script as a user without capabilities, unless that is root.
+func runAs(t testing.TB, uid int, dir, script string) string {
+	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "/bin/sh", "-c", script)
-	cmd.Dir = root
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+	cmd.Dir = dir
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(uid)}}
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
-	if err != nil || string(out) != "content" {
-		t.Fatalf("%v: %q\n%s", err, out, stderr.String())
+	if err != nil {
+		t.Fatalf("%v: %s\n%s", err, out, stderr.String())
 	}
-	after := statOf(t, filepath.Join(root, "sub/g"))
-	if after.Ino != before.Ino || after.Mtim != before.Mtim || after.Mode != before.Mode || after.Nlink < 2 {
-		t.Errorf("before %+v, after %+v", before, after)
-	}
+	return string(out)
+}
+
+// REAPI G10: an action that is not root cannot change an input, and may do what
+// it likes with the directories.
+func TestActionCannotChangeInputs(t *testing.T) {
+	needRoot(t)
+	eachStager(t, func(t *testing.T, newStager func(cas.Store) tree.Stager) {
+		s := newLinkStore(t)
+		root := filepath.Join(publicDir(t), "root")
+		g := load(t, s, s.tree(t, dir{"f": "content", "run": exe("#!/bin/sh\nexit 3\n"), "d": dir{"g": "g"}}))
+		stageAt(t, newStager(s), g, root, nobodys())
+		before := statOf(t, filepath.Join(root, "f"))
+		out := runAs(t, nobody, root, `
+			(echo more >> f) || (true > f) || chmod 777 f || touch f && exit 10
+			./run; test $? = 3 || exit 11
+			echo new > out && mkdir sub && mv f sub/g && rm run && ln -s x y || exit 12
+			mv d e && mkdir d && echo h > d/h && test "$(ls d e)" = "$(printf 'd:\nh\n\ne:\ng\n')" || exit 13
+			cat sub/g`)
+		if out != "content" {
+			t.Errorf("the file reads as %q", out)
+		}
+		after := statOf(t, filepath.Join(root, "sub/g"))
+		if after.Ino != before.Ino || after.Mtim != before.Mtim || after.Mode != before.Mode || after.Uid != before.Uid {
+			t.Errorf("before %+v, after %+v", before, after)
+		}
+	})
 }
 
 // cannotLink is a store on another file system.
@@ -162,77 +262,99 @@ func (cannotLink) Link(context.Context, cas.Digest, int, string, bool) error {
 
 func TestStageCopiesWhereItCannotLink(t *testing.T) {
 	needRoot(t)
-	s := cannotLink{newLinkStore(t)}
-	root := filepath.Join(t.TempDir(), "root")
-	_, err := newCopier(t, s).Stage(t.Context(), load(t, s, s.tree(t, example)), root, nobodys())
-	must(t, err)
-	equalLines(t, snapshot(t, root), exampleLines)
+	large := dir{"large": strings.Repeat("0123456789abcdef", 20_000), "empty": ""}
+	eachStager(t, func(t *testing.T, newStager func(cas.Store) tree.Stager) {
+		for _, d := range []dir{example, large} {
+			s := cannotLink{newLinkStore(t)}
+			root, plain := filepath.Join(t.TempDir(), "root"), filepath.Join(t.TempDir(), "plain")
+			g := load(t, s, s.tree(t, d))
+			stageAt(t, newStager(s), g, root, nobodys())
+			stageAt(t, newCopier(t, s.store), g, plain, nobodys())
+			equalLines(t, snapshot(t, root), snapshot(t, plain))
+		}
+	})
 }
 
 // REAPI F45: all blobs that went away since the check are named, and nothing is
 // left of the attempt.
 func TestStageMissing(t *testing.T) {
-	checkLeaks(t)
-	s := newStore()
-	g := load(t, s, s.tree(t, dir{"a": "a", "b": "b", "sub": dir{"c": "c", "d": "d"}}))
-	for _, gone := range []string{"b", "c"} {
-		s.lost[cas.SHA256.Sum([]byte(gone))] = true
-	}
-	at := t.TempDir()
-	c := tree.NewCopier(s, tree.CopierOptions{})
-	_, err := c.Stage(t.Context(), g, filepath.Join(at, "root"), tree.StageOptions{})
-	var missing *cas.MissingError
-	if !errors.As(err, &missing) || len(missing.Digests) != 2 {
-		t.Fatalf("got %v", err)
-	}
-	must(t, c.Close())
-	equalLines(t, snapshot(t, at), []string{tree.TrashName + " drwx------"})
+	eachStager(t, func(t *testing.T, newStager func(cas.Store) tree.Stager) {
+		checkLeaks(t)
+		s := newLinkStore(t)
+		large := strings.Repeat("large", 20_000)
+		g := load(t, s, s.tree(t, dir{"a": "a", "b": "b", "sub": dir{"c": "c", "d": "d", "e": large + "e", "f": large + "f"}}))
+		gone := []string{"b", "c", large + "e"}
+		for _, data := range gone {
+			s.lost[cas.SHA256.Sum([]byte(data))] = true
+		}
+		st, at := newStager(s), filepath.Join(t.TempDir(), "at")
+		must(t, os.Mkdir(at, 0o755))
+		_, err := st.Stage(t.Context(), g, filepath.Join(at, "root"), nobodys())
+		var missing *cas.MissingError
+		if !errors.As(err, &missing) || len(missing.Digests) != len(gone) {
+			t.Fatalf("got %v", err)
+		}
+		left, err := os.ReadDir(at)
+		must(t, err)
+		if len(left) > 1 || len(left) == 1 && left[0].Name() != tree.TrashName {
+			t.Errorf("left: %v", left)
+		}
+		// REAPI F46: once they are there, it works.
+		clear(s.lost)
+		stageAt(t, st, g, filepath.Join(at, "root"), nobodys())
+	})
 }
 
 func TestStageRefuses(t *testing.T) {
-	s := newStore()
-	c := newCopier(t, s)
-	// REAPI G16: nothing may be there before.
-	full := t.TempDir()
-	write(t, filepath.Join(full, "old"), "x", 0o644)
-	if _, err := c.Stage(t.Context(), load(t, s, cas.SHA256.Empty()), full, tree.StageOptions{}); err == nil || !strings.Contains(err.Error(), `has "old"`) {
-		t.Errorf("a full directory: %v", err)
-	}
-	// REAPI G14: nor is a link taken for a directory.
-	trap := filepath.Join(t.TempDir(), "root")
-	must(t, os.Symlink(t.TempDir(), trap))
-	if _, err := c.Stage(t.Context(), load(t, s, cas.SHA256.Empty()), trap, tree.StageOptions{}); err == nil {
-		t.Error("a symlink was taken as the place")
-	}
-	// REAPI G13
-	g := load(t, s, s.tree(t, dir{"sub": dir{"abs": link("/x")}}))
-	_, err := c.Stage(t.Context(), g, filepath.Join(t.TempDir(), "root"), tree.StageOptions{})
-	wantInvalid(t, err, "sub/abs", "absolute")
-	ctx, cancel := context.WithCancelCause(t.Context())
-	cancel(errors.New("client gone"))
-	place := filepath.Join(t.TempDir(), "root")
-	if _, err := c.Stage(ctx, load(t, s, s.tree(t, example)), place, nobodys()); err == nil || !strings.Contains(err.Error(), "client gone") {
-		t.Errorf("cancelled: %v", err)
-	}
-	if _, err := os.Lstat(place); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("after a cancelled Stage: %v", err)
-	}
+	eachStager(t, func(t *testing.T, newStager func(cas.Store) tree.Stager) {
+		s := newStore()
+		st := newStager(s)
+		some := load(t, s, s.tree(t, dir{"f": "x"}))
+		for _, g := range []*tree.Graph{some, load(t, s, cas.SHA256.Empty())} {
+			// REAPI G16: nothing may be there before.
+			full := t.TempDir()
+			write(t, filepath.Join(full, "old"), "x", 0o644)
+			if _, err := st.Stage(t.Context(), g, full, tree.StageOptions{}); err == nil || !strings.Contains(err.Error(), `has "old"`) {
+				t.Errorf("a full directory: %v", err)
+			}
+			// REAPI G14: nor is a link taken for a directory.
+			trap := filepath.Join(t.TempDir(), "root")
+			must(t, os.Symlink(t.TempDir(), trap))
+			if _, err := st.Stage(t.Context(), g, trap, tree.StageOptions{}); err == nil {
+				t.Error("a symlink was taken as the place")
+			}
+		}
+		// An empty directory is taken as it is.
+		stageAt(t, st, some, t.TempDir(), tree.StageOptions{})
+		// REAPI G13
+		g := load(t, s, s.tree(t, dir{"sub": dir{"abs": link("/x"), "f": "f"}}))
+		_, err := st.Stage(t.Context(), g, filepath.Join(t.TempDir(), "root"), tree.StageOptions{})
+		wantInvalid(t, err, "sub/abs", "absolute")
+		ctx, cancel := context.WithCancelCause(t.Context())
+		cancel(errors.New("client gone"))
+		place := filepath.Join(t.TempDir(), "root")
+		if _, err := st.Stage(ctx, load(t, s, s.tree(t, example)), place, nobodys()); err == nil || !strings.Contains(err.Error(), "client gone") {
+			t.Errorf("cancelled: %v", err)
+		}
+		if _, err := os.Lstat(place); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("after a cancelled Stage: %v", err)
+		}
+	})
 }
 
 // A tree as deep as paths can be needs no more open files than a flat one.
 func TestStageDeep(t *testing.T) {
-	s := newStore()
-	d := dir{"end": "x"}
-	for range 990 {
-		d = dir{"abc": d}
-	}
-	graph := load(t, s, s.tree(t, d))
-	root := filepath.Join(t.TempDir(), "r")
-	staged, err := newCopier(t, s).Stage(t.Context(), graph, root, tree.StageOptions{})
-	must(t, err)
-	data, err := os.ReadFile(root + strings.Repeat("/abc", 990) + "/end")
-	if err != nil || string(data) != "x" {
-		t.Errorf("%q, %v", data, err)
-	}
-	must(t, staged.Remove())
+	eachStager(t, func(t *testing.T, newStager func(cas.Store) tree.Stager) {
+		s := newStore()
+		d := dir{"end": "x"}
+		for range 990 {
+			d = dir{"abc": d}
+		}
+		root := filepath.Join(t.TempDir(), "r")
+		stageAt(t, newStager(s), load(t, s, s.tree(t, d)), root, tree.StageOptions{})
+		data, err := os.ReadFile(root + strings.Repeat("/abc", 990) + "/end")
+		if err != nil || string(data) != "x" {
+			t.Errorf("%q, %v", data, err)
+		}
+	})
 }

@@ -23,11 +23,14 @@ type Staged interface {
 // StageOptions say for whom an input root is.
 type StageOptions struct {
 	// UID and GID of the action. They own the directories, so that the action
-	// can write there. If UID is 0, they own copied files as well, and those
-	// are writable; else files are root's and read-only.
+	// can write there.
 	UID, GID int
-	// AllowLinks: files may be hard links to the store's own inodes, since the
-	// action can neither write to an inode of root nor change its mode.
+	// Writable: they own the files as well, and may write to them. Else files are
+	// root's and read-only. Nobody else ever sees what is written.
+	Writable bool
+	// AllowLinks: files that are not writable may be hard links to the store's own
+	// inodes, since the action can neither write to an inode of root nor change
+	// its mode.
 	AllowLinks bool
 	// AbsoluteSymlinks: symbolic links with absolute targets are made as they
 	// are. Without it a graph that has one is refused.

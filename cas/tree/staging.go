@@ -92,7 +92,7 @@ func (s *staging) fill(ctx context.Context, p place) error {
 }
 
 func (s *staging) file(ctx context.Context, dirFD int, e fileEntry) error {
-	if s.opts.AllowLinks && s.copier.linker != nil && !e.digest.IsEmptyBlob() {
+	if s.opts.AllowLinks && !s.opts.Writable && s.copier.linker != nil && !e.digest.IsEmptyBlob() {
 		err := s.copier.linker.Link(ctx, e.digest, dirFD, e.name, e.executable)
 		if !errors.Is(err, cas.ErrCannotLink) {
 			return lost(e.digest, err)
@@ -108,14 +108,13 @@ func lost(d cas.Digest, err error) error {
 	return err
 }
 
-// ownership of a copied file. Only an action that is root gets files that it
-// may write to: to any other they are the same as links.
+// ownership of a copied file: if it is not writable it is the same as a link.
 func (s *staging) ownership(executable bool) (uid, gid int, mode uint32) {
 	mode = 0o444
 	if executable {
 		mode = 0o555
 	}
-	if s.opts.UID == 0 {
+	if s.opts.Writable {
 		return s.opts.UID, s.opts.GID, mode | 0o200
 	}
 	return os.Geteuid(), os.Getegid(), mode

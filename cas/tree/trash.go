@@ -18,13 +18,13 @@ import (
 const TrashName = ".hearth-trash"
 
 // trash moves trees out of the way at once and deletes them in the background,
-// one after the other.
+// one after the other, as it does other chores that nobody waits for.
 type trash struct {
 	dir string // "": beside each tree
 	log *slog.Logger
 
 	mu     sync.Mutex
-	queue  chan rubbish
+	queue  chan chore
 	closed bool
 
 	worker errgroup.Group
@@ -34,11 +34,17 @@ type trash struct {
 // rubbish is one tree in a trash directory.
 type rubbish struct{ dir, name string }
 
+// chore is something to be cleaned up.
+type chore struct {
+	path string // that is affected
+	do   func() error
+}
+
 func newTrash(dir string, most int, log *slog.Logger) *trash {
-	t := &trash{dir: dir, log: log, queue: make(chan rubbish, most)}
+	t := &trash{dir: dir, log: log, queue: make(chan chore, most)}
 	t.worker.Go(func() error {
-		for r := range t.queue {
-			t.deleteLater(r)
+		for c := range t.queue {
+			t.doLater(c)
 		}
 		return nil
 	})
@@ -55,14 +61,13 @@ func (t *trash) close() error {
 	return errors.Join(t.worker.Wait(), errors.Join(t.failed...))
 }
 
-// deleteLater has nobody to return an error to but the log and close.
-func (t *trash) deleteLater(r rubbish) {
-	err := r.delete()
+// doLater has nobody to return an error to but the log and close.
+func (t *trash) doLater(c chore) {
+	err := c.do()
 	if err == nil {
 		return
 	}
-	t.log.Error("cannot delete a used input root; it takes up space until it is removed by hand",
-		"path", filepath.Join(r.dir, r.name), "error", err)
+	t.log.Error("cannot clean up after an action; it takes up space until it is removed by hand", "path", c.path, "error", err)
 	const most = 16
 	if len(t.failed) < most {
 		t.failed = append(t.failed, err)
@@ -75,20 +80,25 @@ func (t *trash) discard(dir string) error {
 	if err != nil || r.name == "" {
 		return err
 	}
-	if t.enqueue(r) {
-		return nil
-	}
-	return r.delete()
+	return t.later(chore{filepath.Join(r.dir, r.name), r.delete})
 }
 
-func (t *trash) enqueue(r rubbish) bool {
+// later does a chore in the background, or at once if there is too much to do.
+func (t *trash) later(c chore) error {
+	if t.enqueue(c) {
+		return nil
+	}
+	return c.do()
+}
+
+func (t *trash) enqueue(c chore) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.closed {
 		return false
 	}
 	select {
-	case t.queue <- r:
+	case t.queue <- c:
 		return true
 	default:
 		return false

@@ -226,6 +226,7 @@ func (j *job) stageOptions() tree.StageOptions {
 	return tree.StageOptions{
 		UID:              int(j.command.UID),
 		GID:              int(j.command.GID),
+		Writable:         j.command.UID == 0,
 		AllowLinks:       j.command.UID != 0,
 		AbsoluteSymlinks: true,
 	}
