@@ -12,6 +12,9 @@ import (
 // benchCmd is `hearth bench`.
 type benchCmd struct {
 	Nop benchNopCmd `cmd:"" help:"Run an action that does nothing, again and again."`
+	Cas benchCasCmd `cmd:"" help:"Store, find and read blobs."`
+
+	CasServer casServerCmd `cmd:"" hidden:"" help:"Serve for bench cas."`
 }
 
 // measurement is what a bench found out about one way of doing a thing.

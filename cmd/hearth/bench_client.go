@@ -21,6 +21,9 @@ import (
 	"github.com/hearth-build/hearth/cas"
 )
 
+// localEndpoint is where `hearth serve` listens without flags.
+const localEndpoint = "grpc://127.0.0.1:8980"
+
 // reapiClient is the part of a Remote Execution client that benches need.
 type reapiClient struct {
 	conn     *grpc.ClientConn

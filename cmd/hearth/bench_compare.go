@@ -38,7 +38,8 @@ func (c *benchNopCmd) ownServer(ctx context.Context, mode string) (m measurement
 		return measurement{}, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	server, endpoint, err := startServer(ctx, dir, "--exec-mode", mode, "--pause-delay", "5s")
+	server, endpoint, err := startChild(ctx, "serve", "--listen", "127.0.0.1:0", "--console", "127.0.0.1:0",
+		"--data-dir", dir, "--log-level", "warn", "--exec-mode", mode, "--pause-delay", "5s")
 	if err != nil {
 		return measurement{}, err
 	}
@@ -51,19 +52,18 @@ func (c *benchNopCmd) ownServer(ctx context.Context, mode string) (m measurement
 	return recycled.endpoint(ctx, "hearth, recycled runner, "+mode, endpoint)
 }
 
-// childServer is a `hearth serve` that this process started.
+// childServer is a server that this process started.
 type childServer struct {
 	cmd    *exec.Cmd
 	output io.Closer
 }
 
-// startServer starts this very program as a server and waits until it listens.
-func startServer(ctx context.Context, dir string, flags ...string) (*childServer, string, error) {
+// startChild starts this very program as a server and waits until it listens.
+func startChild(ctx context.Context, args ...string) (*childServer, string, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, "", err
 	}
-	args := append([]string{"serve", "--listen", "127.0.0.1:0", "--console", "127.0.0.1:0", "--data-dir", dir, "--log-level", "warn"}, flags...)
 	cmd := exec.Command(self, args...)
 	cmd.Stderr = os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM, Setpgid: true}

@@ -60,8 +60,9 @@ func newParser(c *cli) (*kong.Kong, error) {
 		kong.DefaultEnvars("HEARTH"),
 		kong.UsageOnError(),
 		kong.Vars{
-			"data_dir": defaultDataDir(),
-			"cpus":     strconv.Itoa(runtime.NumCPU()),
+			"data_dir":       defaultDataDir(),
+			"cpus":           strconv.Itoa(runtime.NumCPU()),
+			"local_endpoint": localEndpoint,
 		},
 	)
 }
