@@ -81,14 +81,14 @@ func hostsFault(err error) bool {
 
 const (
 	minMemtable = 256 << 10
-	maxMemtable = 32 << 20
+	maxMemtable = 16 << 20
 	// memtables is how many may be in memory, written out or not; each has its
 	// log on the disk.
-	memtables  = 3
+	memtables  = 5
 	blockCache = 16 << 20
 	// maxValues is how many files of values a table refers to before they are
 	// put together: a read touches one of them, so many do no harm.
-	maxValues = 12
+	maxValues = 24
 	// Values go where compaction does not copy them, but for the tiniest.
 	minSeparate = 128
 	// Values of which many are dead are copied when their keys are compacted.
@@ -120,7 +120,6 @@ func (o kvOptions) pebble(files vfs.FS) *pebble.Options {
 		// files on top of each other cost little, a stop costs all writers.
 		L0StopWritesThreshold:      100,
 		CompactionConcurrencyRange: func() (lower, upper int) { return 1, 1 },
-		WALBytesPerSync:            1 << 20,
 		BytesPerSync:               1 << 20,
 	}
 	// Blobs are compressed already or too small for it to pay.

@@ -16,6 +16,7 @@ func TestMain(m *testing.M) {
 		"upload": uploadForEver,
 		"full":   useFullDisk,
 		"fill":   fillDisk,
+		"die":    fillAndDie,
 	}[os.Getenv(childEnv)]
 	switch {
 	case !ok:

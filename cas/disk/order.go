@@ -38,15 +38,20 @@ func (o order) used(fingerprint uint64, start time.Time) int64 {
 	return o.at.UnixNano() - int64(len(o.rank)) + int64(rank)
 }
 
-// fingerprint is what the order knows a key by (FNV-1a). Two keys that share
-// one are taken for equally old.
-func (d *Disk) fingerprint(k key) uint64 {
-	var room [maxKeyLen + maxDirLen]byte
+// fingerprint is what the order knows a key of the key-value side by, or what a
+// file's key would be there (FNV-1a). Two that share one are taken for equally
+// old.
+func fingerprint(stored []byte) uint64 {
 	h := uint64(14695981039346656037)
-	for _, c := range d.stored(room[:0], k) {
+	for _, c := range stored {
 		h = (h ^ uint64(c)) * 1099511628211
 	}
 	return h
+}
+
+func (d *Disk) fingerprint(k key) uint64 {
+	var room [maxKeyLen + maxDirLen]byte
+	return fingerprint(d.stored(room[:0], k))
 }
 
 // writeOrder notes in which order the blobs were used.

@@ -27,7 +27,7 @@ type queue struct {
 
 // maxQueued is how many bytes may wait to be written: enough for writers never
 // to wait for each other, little enough to lose in a crash.
-const maxQueued = 8 << 20
+const maxQueued = 32 << 20
 
 func (q *queue) init() {
 	q.wake = make(chan struct{}, 1)

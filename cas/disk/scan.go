@@ -62,6 +62,7 @@ func (d *Disk) loadIndex(ctx context.Context, last state) error {
 	slices.SortFunc(s.found, func(a, b scanned) int { return cmp.Compare(a.used, b.used) })
 	d.index.mu.Lock()
 	defer d.index.mu.Unlock()
+	d.index.blobs = make(map[key]*entry, len(s.found))
 	for _, f := range s.found {
 		d.index.addLocked(f.entry)
 	}

@@ -27,6 +27,47 @@ func TestKeyIsReversible(t *testing.T) {
 	}
 }
 
+func TestStoredKeyIsReversible(t *testing.T) {
+	for _, f := range cas.Functions() {
+		for _, d := range []cas.Digest{f.Empty(), f.Sum([]byte("some blob")), f.Sum(make([]byte, 300))} {
+			for _, k := range []key{newKey(7, d), newRecordKey(300, d)} {
+				ns, _ := k.split()
+				got, ok := parseStored(k.stored(nil, "i.team"))
+				if !ok || string(got.dir) != "i.team" || got.size != d.Size() || got.isRecord() != k.isRecord() || got.in(ns) != k {
+					t.Errorf("%q became %+v, ok %t", string(k), got, ok)
+				}
+			}
+		}
+	}
+}
+
+func TestParseStoredRefuses(t *testing.T) {
+	good := string(newKey(0, cas.SHA256.Sum([]byte("some blob"))).stored(nil, "i."))
+	hash := good[len(good)-32:]
+	for what, b := range map[string]string{
+		"nothing":                   "",
+		"no function":               "\x00" + good[1:],
+		"a function of others":      "\x07" + good[1:],
+		"a directory that ends":     "\x01\xff" + good[2:],
+		"a directory above":         "\x01\x02./" + good[4:],
+		"no size":                   "\x01\x02i.",
+		"a size without end":        "\x01\x02i.\xff" + "\xff\xff",
+		"a size that is negative":   "\x01\x02i.\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01" + hash,
+		"a size in more bytes":      "\x01\x02i.\x89\x00" + hash,
+		"a size that cannot be":     "\x01\x02i.\x00" + hash,
+		"a short hash":              good[:len(good)-1],
+		"a long hash":               good + "x",
+		"the hash of another, SHA1": "\x02" + good[1:],
+	} {
+		if k, ok := parseStored([]byte(b)); ok {
+			t.Errorf("%s: %+v", what, k)
+		}
+	}
+	if _, ok := parseStored([]byte(good)); !ok {
+		t.Errorf("%q is refused", good)
+	}
+}
+
 func TestParseFile(t *testing.T) {
 	d := cas.SHA256.Sum([]byte("abc"))
 	good := d.Hash() + "-3"

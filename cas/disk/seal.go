@@ -1,10 +1,11 @@
 package disk
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/hex"
 	"hash/crc32"
-	"strings"
+	"slices"
 
 	"github.com/hearth-build/hearth/cas"
 )
@@ -43,21 +44,39 @@ func (k key) stored(b []byte, namespaceDir string) []byte {
 	return append(b, k[k.sizeAt():]...)
 }
 
-// parseStored is the inverse of stored. The digest is that of the blob or of
-// the action.
-func parseStored(b []byte) (dir string, d cas.Digest, record, ok bool) {
+// storedKey is a key of the key-value side, taken apart. Its parts are those of
+// the bytes that were parsed.
+type storedKey struct {
+	kind byte // the function, and whether it is a record
+	dir  []byte
+	rest []byte // size and hash
+	size int64  // of the blob, or of the action
+}
+
+// parseStored is the inverse of stored. A start does this for each small blob.
+func parseStored(b []byte) (k storedKey, ok bool) {
 	if len(b) < 2 || len(b) < 2+int(b[1]) {
-		return "", cas.Digest{}, false, false
+		return storedKey{}, false
 	}
-	f, record := cas.Function(b[0]&^recordBit), b[0]&recordBit != 0
-	dir, b = string(b[2:2+b[1]]), b[2+int(b[1]):]
-	size, n := binary.Uvarint(b)
-	if n <= 0 || strings.ContainsAny(dir, "/\x00") {
-		return "", cas.Digest{}, false, false
+	k.kind, k.dir, k.rest = b[0], b[2:2+b[1]], b[2+int(b[1]):]
+	size, n := binary.Uvarint(k.rest)
+	k.size = int64(size)
+	if n <= 0 || k.size < 0 || bytes.ContainsAny(k.dir, "/\x00") {
+		return storedKey{}, false
 	}
-	if _, known := parseFunction(f.String()); !known {
-		return "", cas.Digest{}, false, false
-	}
-	d, err := cas.ParseDigest(f, hex.EncodeToString(b[n:]), int64(size))
-	return dir, d, record, err == nil
+	// The size must be as appendKey writes it, since the bytes are the key.
+	var canonical [binary.MaxVarintLen64]byte
+	f := cas.Function(k.kind &^ recordBit)
+	return k, binary.PutUvarint(canonical[:], size) == n &&
+		slices.Contains(cas.Functions(), f) && 2*len(k.rest[n:]) == f.HexLen() &&
+		(size != 0 || hex.EncodeToString(k.rest[n:]) == f.Empty().Hash())
+}
+
+func (k storedKey) isRecord() bool { return k.kind&recordBit != 0 }
+
+// in is the key in the index, given the number of the namespace.
+func (k storedKey) in(ns namespaceID) key {
+	var buf [maxKeyLen]byte
+	b := binary.AppendUvarint(append(buf[:0], k.kind), uint64(ns))
+	return key(append(b, k.rest...))
 }

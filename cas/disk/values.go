@@ -1,11 +1,10 @@
 package disk
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
-
-	"github.com/hearth-build/hearth/cas"
 )
 
 // values adds what is on the key-value side. If the keys cannot be read all of
@@ -47,30 +46,26 @@ func (s *scan) readKeys(ctx context.Context) (err error) {
 			err = closeErr
 		}
 	}()
+	var ns namespaceID
+	var dir []byte // of ns
 	for it.First(); it.Valid(); it.Next() {
 		value := it.LazyValue()
-		dir, digest, record, ok := parseStored(it.Key())
+		k, ok := parseStored(it.Key())
 		size := int64(value.Len()) - sealLen
-		if !ok || size < 0 || (!record && size != digest.Size()) {
+		if !ok || size < 0 || (!k.isRecord() && size != k.size) {
 			s.odd++
 			continue
 		}
-		s.addValue(dir, digest, record, size)
+		if dir == nil || !bytes.Equal(dir, k.dir) {
+			ns, dir = s.disk.namespaceID(string(k.dir)), bytes.Clone(k.dir)
+		}
+		s.found = append(s.found, scanned{
+			entry: &entry{key: k.in(ns), size: size, written: s.start.UnixNano(), small: true},
+			used:  s.order.used(fingerprint(it.Key()), s.start),
+		})
 		if err := ctx.Err(); err != nil {
 			return err
 		}
 	}
 	return it.Error()
-}
-
-func (s *scan) addValue(dir string, digest cas.Digest, record bool, size int64) {
-	id := s.disk.namespaceID(dir)
-	k := newKey(id, digest)
-	if record {
-		k = newRecordKey(id, digest)
-	}
-	s.found = append(s.found, scanned{
-		entry: &entry{key: k, size: size, written: s.start.UnixNano(), small: true},
-		used:  s.order.used(s.disk.fingerprint(k), s.start),
-	})
 }
