@@ -62,3 +62,49 @@ func (h *hearth) readBlob(t *testing.T, d *repb.Digest) (data []byte, err error)
 	}
 	return data, err
 }
+
+// upload is a blob on its way, which takes its time.
+type upload struct {
+	digest *repb.Digest
+	data   []byte
+	name   string
+	sent   int
+	stream bytestream.ByteStream_WriteClient
+}
+
+func (h *hearth) beginUpload(t *testing.T, data []byte) *upload {
+	t.Helper()
+	stream, err := bytestream.NewByteStreamClient(h.dial(t)).Write(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := digestOf(data)
+	return &upload{digest: d, data: data, stream: stream, name: fmt.Sprintf("uploads/%s/blobs/%s/%d", d.GetHash()[:8], d.GetHash(), d.GetSizeBytes())}
+}
+
+// send sends the blob up to a byte of it.
+func (u *upload) send(upTo int) error {
+	for u.sent < upTo {
+		n := min(upTo-u.sent, 1<<20)
+		err := u.stream.Send(&bytestream.WriteRequest{
+			ResourceName: u.name, WriteOffset: int64(u.sent), Data: u.data[u.sent : u.sent+n], FinishWrite: u.sent+n == len(u.data),
+		})
+		if err != nil {
+			return err
+		}
+		u.sent += n
+	}
+	return nil
+}
+
+// finish sends the rest and returns what the server says in the end.
+func (u *upload) finish() error {
+	if err := u.send(len(u.data)); err != nil && !errors.Is(err, io.EOF) { // which means that it has answered
+		return err
+	}
+	resp, err := u.stream.CloseAndRecv()
+	if err == nil && resp.GetCommittedSize() != u.digest.GetSizeBytes() {
+		err = fmt.Errorf("%d of %d bytes are stored", resp.GetCommittedSize(), u.digest.GetSizeBytes())
+	}
+	return err
+}

@@ -1,13 +1,20 @@
 package e2e_test
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
+
+	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 )
 
 // What a user reads when something is wrong with the host that hearth runs on.
@@ -36,36 +43,81 @@ func TestPodmanDoesNotStart(t *testing.T) {
 }
 
 // TestDiskFull: the data directory is on a small file system, in a mount
-// namespace of its own, which something else fills. What does not fit is
-// refused with the reason, and builds as soon as there is room.
+// namespace of its own, which others fill, and then uploads. What does not fit is
+// refused with the reason; reading, and builds that only read, go on; and so does
+// the rest as soon as there is room. REAPI 0.6, C13, D21
 func TestDiskFull(t *testing.T) {
 	dataDir := filepath.Join(shortTempDir(t), "data")
 	if err := os.Mkdir(dataDir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	script := `mount -t tmpfs -o size=64m hearth-e2e "$1" && shift && exec "$@"`
+	script := `mount -t tmpfs -o size=256m hearth-e2e "$1" && shift && exec "$@"`
 	args := append([]string{"-m", "--propagation=private", "sh", "-c", script, "sh", dataDir, program(t)}, serveArgs("/", dataDir)...)
 	h := startCommand(t, dataDir, exec.Command("unshare", args...))
 	c := newBazel4(t, h)
-	large := filepath.Join(c.workspace, "large")
-	if err := os.Mkdir(large, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	for name, data := range map[string]string{
-		"input.txt":   strings.Repeat("what does not fit\n", 1<<19),
-		"BUILD.bazel": "genrule(name = \"copy\", srcs = [\"input.txt\"], outs = [\"output.txt\"], cmd = \"wc -c $< > $@\")\n",
-	} {
-		if err := os.WriteFile(filepath.Join(large, name), []byte(data), 0o644); err != nil {
-			t.Fatal(err)
+	cached := []string{"build", "//genrules/...", "//cc:greet"}
+	built := c.want(t, 0, cached).processes(t)["remote"]
+	onlyReads := func() {
+		t.Helper()
+		c.want(t, 0, []string{"clean"})
+		if ran := c.want(t, 0, cached).processes(t); ran["remote cache hit"] != built {
+			t.Errorf("a build on a full disk ran %v, want all %d from the cache", ran, built)
 		}
 	}
+	c.addPackage(t, "large", map[string]string{
+		"input.txt":   strings.Repeat("what does not fit\n", 1<<19),
+		"BUILD.bazel": "genrule(name = \"copy\", srcs = [\"input.txt\"], outs = [\"output.txt\"], cmd = \"wc -c $< > $@\")\n",
+	})
 	filler := h.fillDisk(t, 4<<20)
-	build := []string{"build", "--remote_retries=1", "--verbose_failures", "//large:copy"}
-	c.want(t, remoteError, build, "RESOURCE_EXHAUSTED", "no space left")
+	onlyReads()
+	large := []string{"build", "--remote_retries=1", "--verbose_failures", "//large:copy"}
+	c.want(t, remoteError, large, "RESOURCE_EXHAUSTED", "no space left")
 	if err := os.Remove(filler); err != nil {
 		t.Fatal(err)
 	}
-	c.want(t, 0, build)
+	c.want(t, 0, large)
+
+	c.want(t, 0, []string{"clean"})
+	c.want(t, 0, cached) // what was tried may have pushed out some of it
+	h.fillByUploads(t, onlyReads)
+}
+
+// fillByUploads begins uploads until no more is taken, and sees what is possible
+// then and when they are over.
+func (h *hearth) fillByUploads(t *testing.T, meanwhile func()) {
+	t.Helper()
+	const size = 44 << 20 // five do not fit
+	var uploads []*upload
+	for len(uploads) < 4 {
+		u := h.beginUpload(t, bytes.Repeat([]byte{byte(len(uploads))}, size))
+		uploads = append(uploads, u)
+		if err := u.send(size - 1<<20); err != nil {
+			t.Fatalf("upload %d: %v", len(uploads), err)
+		}
+	}
+	refused := bytes.Repeat([]byte("too much "), 5<<20)
+	wantNoRoom := func(err error) {
+		t.Helper()
+		s := status.Convert(err)
+		retry := slices.ContainsFunc(s.Details(), func(d any) bool { _, ok := d.(*errdetails.RetryInfo); return ok })
+		if s.Code() != codes.ResourceExhausted || !retry {
+			t.Errorf("on a full disk: %v with details %v, want RESOURCE_EXHAUSTED and when to try again", err, s.Details())
+		}
+	}
+	wantNoRoom(h.beginUpload(t, refused).finish())
+	meanwhile()
+	// What has begun is taken to its end.
+	for i, u := range uploads {
+		if err := u.finish(); err != nil {
+			t.Errorf("upload %d: %v", i, err)
+		}
+		h.holds(t, []*repb.Digest{u.digest})
+	}
+	// And now it is there, older blobs can make room for new ones.
+	if err := h.beginUpload(t, refused).finish(); err != nil {
+		t.Errorf("when there is room: %v", err)
+	}
+	h.holds(t, []*repb.Digest{digestOf(refused)})
 }
 
 // fillDisk fills the file system of the data directory, as hearth sees it, but
