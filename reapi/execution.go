@@ -1,16 +1,17 @@
 package reapi
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"net"
 	"slices"
 	"strings"
 
 	"cloud.google.com/go/longrunning/autogen/longrunningpb"
 	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
-	"google.golang.org/grpc/status"
+	"google.golang.org/grpc/peer"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 
@@ -21,8 +22,8 @@ import (
 
 type executionServer struct {
 	repb.UnimplementedExecutionServer
-	instances Instances
-	scheduler *execution.Scheduler
+	instances  Instances
+	operations *operations
 }
 
 // operationStream is what Execute and WaitExecution answer on.
@@ -43,15 +44,17 @@ func (s *executionServer) Execute(req *repb.ExecuteRequest, stream repb.Executio
 	}
 	ctx := stream.Context()
 	client := requestMetadata(ctx)
-	op, err := s.scheduler.Submit(ctx, &execution.Request{
+	op, err := s.operations.scheduler.Submit(ctx, &execution.Request{
 		Instance:        instance,
+		Tenant:          s.operations.tenant(ctx),
 		Action:          action,
 		SkipCacheLookup: req.GetSkipCacheLookup(),
 		Priority:        clampPriority(req.GetExecutionPolicy().GetPriority()),
 		Overrides:       overrides(ctx),
-		Invocation:      client.GetToolInvocationId(),
+		Invocation:      cmp.Or(client.GetToolInvocationId(), client.GetCorrelatedInvocationsId()),
 		Mnemonic:        client.GetActionMnemonic(),
 		Target:          client.GetTargetId(),
+		Peer:            peerHost(ctx),
 	})
 	if err != nil {
 		return executionStatus(err).Err()
@@ -61,9 +64,9 @@ func (s *executionServer) Execute(req *repb.ExecuteRequest, stream repb.Executio
 
 // WaitExecution streams the progress of an operation that Execute started.
 func (s *executionServer) WaitExecution(req *repb.WaitExecutionRequest, stream repb.Execution_WaitExecutionServer) error {
-	op, ok := s.scheduler.Operation(req.GetName())
-	if !ok {
-		return status.Errorf(codes.NotFound, "there is no operation %q here (any more); execute the action again", clip(req.GetName()))
+	op, err := s.operations.find(stream.Context(), req.GetName())
+	if err != nil {
+		return err
 	}
 	return watch(op, stream, &repb.ExecuteRequest{})
 }
@@ -84,11 +87,18 @@ func watch(op *execution.Operation, stream operationStream, hints inlineHints) e
 // operationMessage is what a client sees of an operation. Operation.error is
 // never set: what goes wrong with a run is told in the response (REAPI F3).
 func operationMessage(ctx context.Context, op *execution.Operation, state execution.State, hints inlineHints) (*longrunningpb.Operation, error) {
-	md, err := anypb.New(&repb.ExecuteOperationMetadata{
-		Stage:          state.Stage,
+	told := &repb.ExecuteOperationMetadata{
+		Stage:          state.Stage(),
 		ActionDigest:   op.Action().Proto(),
 		DigestFunction: op.Action().Function().Proto(),
-	})
+	}
+	if !state.Done() { // else the result has its own
+		var err error
+		if told.PartialExecutionMetadata, err = state.Metadata(); err != nil {
+			return nil, err
+		}
+	}
+	md, err := anypb.New(told)
 	if err != nil {
 		return nil, fmt.Errorf("encode operation metadata: %w", err)
 	}
@@ -146,5 +156,20 @@ func requestMetadata(ctx context.Context) *repb.RequestMetadata {
 	m.ToolInvocationId = clip(m.GetToolInvocationId())
 	m.ActionMnemonic = clip(m.GetActionMnemonic())
 	m.TargetId = clip(m.GetTargetId())
+	m.CorrelatedInvocationsId = clip(m.GetCorrelatedInvocationsId())
 	return m
+}
+
+// peerHost is the address of the client's host, without the port, of which one
+// client may have many.
+func peerHost(ctx context.Context) string {
+	p, ok := peer.FromContext(ctx)
+	if !ok || p.Addr == nil {
+		return ""
+	}
+	host, _, err := net.SplitHostPort(p.Addr.String())
+	if err != nil {
+		return p.Addr.String()
+	}
+	return host
 }

@@ -31,7 +31,7 @@ func (s *casServer) GetTree(req *repb.GetTreeRequest, stream grpc.ServerStreamin
 	if req.GetPageSize() < 0 {
 		return rpcError(fmt.Errorf("%w: page_size %d is negative", errInvalid, req.GetPageSize()))
 	}
-	scope := treeScope{instance: req.GetInstanceName(), root: root}
+	scope := treeScope(req.GetInstanceName(), root)
 	skip, err := scope.position(req.GetPageToken())
 	if err != nil {
 		return rpcError(err)
@@ -51,7 +51,7 @@ func (s *casServer) GetTree(req *repb.GetTreeRequest, stream grpc.ServerStreamin
 // directory follows, so that the last one has no token.
 type treePages struct {
 	stream grpc.ServerStreamingServer[repb.GetTreeResponse]
-	scope  treeScope
+	scope  pageScope
 	size   int
 	page   []*repb.Directory
 	bytes  int

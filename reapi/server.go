@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"cloud.google.com/go/longrunning/autogen/longrunningpb"
 	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
 	"google.golang.org/genproto/googleapis/bytestream"
 	"google.golang.org/grpc"
@@ -20,8 +21,9 @@ import (
 // Server is a gRPC server with the services of the Remote Execution API.
 type Server struct {
 	*grpc.Server
-	health  *health.Server
-	uploads *uploads
+	health     *health.Server
+	uploads    *uploads
+	operations *operations
 }
 
 // maxReceive leaves room for a full batch, and for clients that put 4 MiB into
@@ -48,8 +50,9 @@ func NewServer(instances Instances, scheduler *execution.Scheduler, options ...O
 			grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
 			grpc.KeepaliveParams(keepalive.ServerParameters{Time: time.Minute, Timeout: 20 * time.Second}),
 		),
-		health:  health.NewServer(),
-		uploads: newUploads(defaultUploadLimits()),
+		health:     health.NewServer(),
+		uploads:    newUploads(defaultUploadLimits()),
+		operations: &operations{scheduler: scheduler, tenant: func(context.Context) string { return "" }},
 	}
 	codecs := newCodecs()
 	chunks, err := newChunkServer(&casServer{instances: instances, codecs: codecs})
@@ -59,7 +62,8 @@ func NewServer(instances Instances, scheduler *execution.Scheduler, options ...O
 	repb.RegisterCapabilitiesServer(s, &capabilitiesServer{instances: instances})
 	repb.RegisterContentAddressableStorageServer(s, chunks)
 	repb.RegisterActionCacheServer(s, &actionCacheServer{instances: instances})
-	repb.RegisterExecutionServer(s, &executionServer{instances: instances, scheduler: scheduler})
+	repb.RegisterExecutionServer(s, &executionServer{instances: instances, operations: s.operations})
+	longrunningpb.RegisterOperationsServer(s.Server, &operationsServer{operations: s.operations})
 	bytestream.RegisterByteStreamServer(s.Server, newByteStreamServer(instances, codecs, s.uploads))
 	for _, add := range options {
 		add(s, instances)

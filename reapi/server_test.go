@@ -57,7 +57,9 @@ func newFixture(t testing.TB) *fixture {
 func newFixtureOf(t testing.TB, instances reapi.Instances) *fixture {
 	t.Helper()
 	f := &fixture{t: t, instances: instances}
-	slots, err := execution.NewSlots(2, 100)
+	slots, err := execution.NewSlots(execution.SlotsOptions{
+		Total: execution.Resources{MilliCPU: 2000, Memory: 1 << 30, Runners: 8}, MaxQueued: 100,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

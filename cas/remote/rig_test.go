@@ -92,7 +92,9 @@ func (noExecution) Execute(context.Context, *execution.Task, execution.Report) *
 
 func serve(t testing.TB, behind cas.Store) *reapi.Server {
 	t.Helper()
-	slots, err := execution.NewSlots(1, 1)
+	slots, err := execution.NewSlots(execution.SlotsOptions{
+		Total: execution.Resources{MilliCPU: 1000, Memory: 1 << 30, Runners: 1}, MaxQueued: 1,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

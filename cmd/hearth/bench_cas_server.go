@@ -60,7 +60,7 @@ func (c *casServerCmd) Run(ctx context.Context) (err error) {
 }
 
 func (c *casServerCmd) serve(ctx context.Context, instance *execution.Instance, listener net.Listener) error {
-	slots, err := execution.NewSlots(1, 1)
+	slots, err := execution.NewSlots(execution.SlotsOptions{Total: execution.Resources{MilliCPU: 1000, Memory: 1, Runners: 1}, MaxQueued: 1})
 	if err != nil {
 		return err
 	}

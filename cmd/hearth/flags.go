@@ -33,7 +33,8 @@ type serveCmd struct {
 	MaxBytes  bytesFlag `help:"Most that the store holds, such as 50GiB; 0 takes four fifths of what the file system can give." default:"0"`
 	MaxQueued int       `help:"Most actions that wait." default:"100000"`
 
-	Slots           int               `help:"Actions that run at a time." default:"${cpus}"`
+	Slots           int               `help:"CPUs for actions; one takes 1 unless it says EstimatedCPU." default:"${cpus}"`
+	Capacity        capacityFlags     `embed:""`
 	MaxRunners      int               `help:"Most containers at a time, idle ones included; 0 takes twice the slots and 4." default:"0"`
 	Pause           string            `help:"When an idle container is paused: adaptive (if it burns CPU), always, never." enum:"adaptive,always,never" default:"adaptive"`
 	PauseDelay      time.Duration     `help:"How long a container is idle before it may be paused." default:"5s"`
@@ -86,7 +87,7 @@ func (c *serveCmd) validate() error {
 			errs = append(errs, fmt.Errorf("--instance: %w", err))
 		}
 	}
-	errs = append(errs, c.Assets.validate(), c.Backing.validate(c.Listen, c.Instance))
+	errs = append(errs, c.Capacity.validate(), c.Assets.validate(), c.Backing.validate(c.Listen, c.Instance))
 	var err error
 	if c.ExecServer, err = findExecServer(c.ExecServer); err != nil {
 		errs = append(errs, err)

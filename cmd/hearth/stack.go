@@ -82,7 +82,7 @@ func (c *serveCmd) build(ctx context.Context, logger *slog.Logger, s *stack) err
 	if err != nil {
 		return err
 	}
-	slots, err := execution.NewSlots(c.Slots, c.MaxQueued)
+	slots, err := execution.NewSlots(execution.SlotsOptions{Total: c.total(), MaxQueued: c.MaxQueued, Logger: logger})
 	if err != nil {
 		return err
 	}
@@ -91,7 +91,7 @@ func (c *serveCmd) build(ctx context.Context, logger *slog.Logger, s *stack) err
 		return err
 	}
 	s.scheduler, err = execution.NewScheduler(executor, slots,
-		execution.SchedulerOptions{OrphanGrace: c.OrphanGrace})
+		execution.SchedulerOptions{OrphanGrace: c.OrphanGrace, Logger: logger})
 	if err != nil {
 		return err
 	}
@@ -129,6 +129,8 @@ func (c *serveCmd) openInstances(ctx context.Context, s *stack, logger *slog.Log
 			Results: actioncache.Complete(results, store),
 			Loader:  tree.NewLoader(store, tree.LoaderOptions{CacheBytes: directoryCacheBytes}),
 			Stager:  stager,
+
+			DefaultProperties: properties(c.DefaultProperty),
 		}
 	}
 	return instances, nil
@@ -137,12 +139,11 @@ func (c *serveCmd) openInstances(ctx context.Context, s *stack, logger *slog.Log
 // executor stacks the decorators: what is outermost sees a run first.
 func (c *serveCmd) executor(pool *runners.Pool, slots *execution.Slots, spool string) execution.Executor {
 	run := execution.NewAction(execution.ActionOptions{
-		Pool:              pool,
-		DefaultProperties: properties(c.DefaultProperty),
-		DefaultTimeout:    c.DefaultTimeout,
-		MaxTimeout:        c.MaxTimeout,
-		SpoolDir:          spool,
-		MaxPrinted:        int64(c.MaxPrinted),
+		Pool:           pool,
+		DefaultTimeout: c.DefaultTimeout,
+		MaxTimeout:     c.MaxTimeout,
+		SpoolDir:       spool,
+		MaxPrinted:     int64(c.MaxPrinted),
 	})
 	const attempts = 3
 	host, err := os.Hostname()
@@ -152,6 +153,7 @@ func (c *serveCmd) executor(pool *runners.Pool, slots *execution.Slots, spool st
 	run = execution.WithRetries(run, attempts)
 	run = execution.WithTiming(run, host)
 	run = execution.WithAdmission(run, slots)
+	run = execution.WithMatching(run)
 	run = execution.WithCaching(run)
 	return execution.WithTracing(run, otel.Tracer("hearth"))
 }

@@ -16,8 +16,6 @@ import (
 // ActionOptions is what running an action needs.
 type ActionOptions struct {
 	Pool *runners.Pool
-	// DefaultProperties are platform properties of actions that do not set them.
-	DefaultProperties []runners.Property
 	// DefaultTimeout is for actions that set none, MaxTimeout what an action may set.
 	DefaultTimeout, MaxTimeout time.Duration
 	// SpoolDir holds what commands print while it is too much for memory.
@@ -37,7 +35,8 @@ func NewAction(opts ActionOptions) Executor { return &action{opts} }
 const rootName = "root"
 
 // Execute implements Executor.
-func (e *action) Execute(ctx context.Context, t *Task, _ Report) *Outcome {
+func (e *action) Execute(ctx context.Context, t *Task, report Report) *Outcome {
+	t.Enter(report, Progress{Step: StepCheck})
 	job, err := e.load(ctx, t)
 	if err != nil {
 		return failed(err)
@@ -45,12 +44,13 @@ func (e *action) Execute(ctx context.Context, t *Task, _ Report) *Outcome {
 	defer job.release()
 	lease, err := e.Pool.Acquire(ctx, runners.Request{
 		Platform: job.platform, Tenant: t.Tenant, Instance: t.Instance.Name,
+		OnStep: func(step runners.Step, why string) { t.Enter(report, acquiring(step, why)) },
 	})
 	if err != nil {
 		return failed(err)
 	}
 	t.runner = lease.Info()
-	a := &attempt{task: t, job: job, lease: lease, root: filepath.Join(lease.Dir(), rootName)}
+	a := &attempt{task: t, job: job, report: report, lease: lease, root: filepath.Join(lease.Dir(), rootName)}
 	out, doubt := a.run(ctx, e.SpoolDir, e.MaxPrinted)
 	if doubt != "" {
 		lease.Discard(doubt)
@@ -62,9 +62,10 @@ func (e *action) Execute(ctx context.Context, t *Task, _ Report) *Outcome {
 
 // attempt is one try to run a job in one runner.
 type attempt struct {
-	task  *Task
-	job   *job
-	lease *runners.Lease
+	task   *Task
+	job    *job
+	report Report
+	lease  *runners.Lease
 	// root is where the input root is on the host.
 	root    string
 	printed *printed
@@ -73,8 +74,7 @@ type attempt struct {
 // run stages, runs and captures. A doubt about the runner's state is the reason
 // for which it must not be used again.
 func (a *attempt) run(ctx context.Context, spoolDir string, maxPrinted int64) (out *Outcome, doubt string) {
-	timeline := &a.task.Timeline
-	timeline.FetchStart = time.Now()
+	a.task.Enter(a.report, Progress{Step: StepInputs, Reason: "fetching the inputs"})
 	staged, err := a.task.Instance.Stager.Stage(ctx, a.job.inputs, a.root, a.job.stageOptions())
 	if err != nil {
 		return failed(fmt.Errorf("stage the input root: %w", err)), ""
@@ -87,19 +87,18 @@ func (a *attempt) run(ctx context.Context, spoolDir string, maxPrinted int64) (o
 	if err := tree.Prepare(a.root, a.job.outputs, a.job.stageOptions()); err != nil {
 		return failed(err), ""
 	}
-	timeline.FetchCompleted = time.Now()
 
 	a.printed = newPrinted(spoolDir, maxPrinted)
 	defer a.printed.close()
 	command := a.job.command
 	command.Env = withDefaults(command.Env, a.lease.Image().Env)
-	timeline.ExecutionStart = time.Now()
+	a.task.Enter(a.report, Progress{Step: StepExecution})
 	res, err := a.lease.Run(ctx, command, a.printed.stdout, a.printed.stderr)
-	timeline.ExecutionCompleted = time.Now()
+	a.task.Enter(a.report, Progress{Step: StepOutputs})
 	if err != nil {
 		return failed(a.runError(ctx, err)), runDoubt(err)
 	}
-	timeline.Virtual = res.Duration
+	a.task.Timeline.Virtual = res.Duration
 	return a.collect(ctx, res)
 }
 
@@ -113,14 +112,12 @@ func (a *attempt) collect(ctx context.Context, res runners.Result) (out *Outcome
 		out.Message = joinMessages(out.Message, fmt.Sprintf("The kernel killed %d of the action's processes for lack of memory.", kills))
 		doubt = "its last action ran out of memory"
 	}
-	a.task.Timeline.UploadStart = time.Now()
 	result, err := tree.Capture(ctx, a.task.Store(), a.root, a.job.outputs)
 	if result == nil {
 		result = &repb.ActionResult{}
 	}
 	// What was printed may explain what is wrong with the outputs.
 	err = errors.Join(err, a.printed.store(ctx, a.task.Store(), a.task.ActionDigest.Function(), result))
-	a.task.Timeline.UploadCompleted = time.Now()
 	result.ExitCode = exitCode(res)
 	out.Result = result
 	// The first error says why; a timeout also explains outputs that are amiss.

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 
-	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
-
 	"github.com/hearth-build/hearth/cas"
 )
 
@@ -21,7 +19,7 @@ func WithCaching(base Executor) Executor { return &caching{base} }
 // Execute implements Executor.
 func (e *caching) Execute(ctx context.Context, t *Task, report Report) *Outcome {
 	if !t.SkipCacheLookup && !t.Action.GetDoNotCache() {
-		report(repb.ExecutionStage_CACHE_CHECK)
+		t.Enter(report, Progress{Step: StepCacheLookup})
 		result, err := t.Instance.Results.Get(ctx, t.ActionDigest)
 		switch {
 		case err == nil && result.GetExitCode() == 0:

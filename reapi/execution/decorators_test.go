@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
@@ -23,7 +24,7 @@ func propertyForTest() runners.Property {
 	return runners.Property{Name: "container-image", Value: "docker://other"}
 }
 
-func noReport(repb.ExecutionStage_Value) {}
+func noReport(execution.Progress) {}
 
 // REAPI E15, E16, F22, F23, F24, F28: what is looked up, and what is cached.
 func TestCaching(t *testing.T) {
@@ -74,40 +75,86 @@ func TestCaching(t *testing.T) {
 	}
 }
 
-// REAPI F40: a lost runner is tried again, a bounded number of times.
+// try is what happens in one try to run an action.
+type try struct {
+	started bool // the command
+	err     error
+}
+
+// REAPI F40, F58: a lost runner is tried again, a bounded number of times. One
+// that was lost before the command ran in it does not use up the attempts.
 func TestRetries(t *testing.T) {
 	lost := fmt.Errorf("%w: it burst", runners.ErrLost)
+	midway, early := try{true, lost}, try{false, lost}
 	for _, tc := range []struct {
 		name  string
-		errs  []error
-		calls int
+		tries []try
 		want  error
+		told  string
+		took  time.Duration
 	}{
-		{"no error", []error{nil}, 1, nil},
-		{"lost once", []error{lost, nil}, 2, nil},
-		{"lost for ever", []error{lost, lost, lost, lost}, 3, runners.ErrLost},
-		{"another error", []error{runners.ErrImage, nil}, 1, runners.ErrImage},
+		{"no error", []try{{true, nil}}, nil, "", 0},
+		{"lost once", []try{midway, {true, nil}}, nil, "", 0},
+		{"lost for ever", []try{midway, midway, midway}, runners.ErrLost, "tried 3 times", 0},
+		{"another error", []try{{true, runners.ErrImage}}, runners.ErrImage, "", 0},
+		{"did not start", []try{early, early, early, early, {true, nil}}, nil, "", 4 * time.Second},
+		{"never started", []try{early, early, early, early, early, early}, runners.ErrLost, "6 times to get a runner", 12100 * time.Millisecond},
+		{"both", []try{early, midway, early, early, midway, early, {true, nil}}, nil, "", 4 * time.Second},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			calls := 0
-			out := execution.WithRetries(executorFunc(func(context.Context, *execution.Task, execution.Report) *execution.Outcome {
-				calls++
-				return &execution.Outcome{Err: tc.errs[calls-1]}
-			}), 3).Execute(t.Context(), &execution.Task{}, noReport)
-			if calls != tc.calls || !errors.Is(out.Err, tc.want) {
-				t.Errorf("%d calls, %v", calls, out.Err)
-			}
+			synctest.Test(t, func(t *testing.T) {
+				begin, calls := time.Now(), 0
+				var reasons []string
+				report := func(p execution.Progress) {
+					if p.Reason != "" {
+						reasons = append(reasons, p.Reason)
+					}
+				}
+				out := execution.WithRetries(executorFunc(func(_ context.Context, task *execution.Task, report execution.Report) *execution.Outcome {
+					calls++
+					task.Enter(report, execution.Progress{Step: execution.StepCheck})
+					if tc.tries[calls-1].started {
+						task.Enter(report, execution.Progress{Step: execution.StepExecution})
+					}
+					return &execution.Outcome{Err: tc.tries[calls-1].err}
+				}), 3).Execute(t.Context(), &execution.Task{}, report)
+				if calls != len(tc.tries) || !errors.Is(out.Err, tc.want) || time.Since(begin) != tc.took {
+					t.Errorf("%d calls in %v, %v", calls, time.Since(begin), out.Err)
+				}
+				if tc.told != "" && !contains(out.Err.Error(), tc.told) {
+					t.Errorf("%v does not say %q", out.Err, tc.told)
+				}
+				if pauses := tc.took > 0; pauses != (len(reasons) > 0) || pauses && !contains(reasons[0], "trying again in 100ms: runner lost: it burst") {
+					t.Errorf("the reasons are %q", reasons)
+				}
+			})
 		})
 	}
-	ctx, cancel := context.WithCancel(t.Context())
-	calls := 0
-	execution.WithRetries(executorFunc(func(context.Context, *execution.Task, execution.Report) *execution.Outcome {
-		calls++
-		cancel()
-		return &execution.Outcome{Err: lost}
-	}), 3).Execute(ctx, &execution.Task{}, noReport)
-	if calls != 1 {
-		t.Errorf("a cancelled run was tried %d times", calls)
+}
+
+// A run that is cancelled is not tried again, nor does it wait for that.
+func TestRetriesEndWithTheRun(t *testing.T) {
+	gone := errors.New("its client is gone")
+	for name, started := range map[string]bool{"while its command ran": true, "in a pause": false} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx, cancel := context.WithCancelCause(t.Context())
+				begin, calls := time.Now(), 0
+				out := execution.WithRetries(executorFunc(func(_ context.Context, task *execution.Task, report execution.Report) *execution.Outcome {
+					calls++
+					if started {
+						task.Enter(report, execution.Progress{Step: execution.StepExecution})
+						cancel(gone)
+					} else {
+						time.AfterFunc(50*time.Millisecond, func() { cancel(gone) })
+					}
+					return &execution.Outcome{Err: runners.ErrLost}
+				}), 3).Execute(ctx, &execution.Task{}, noReport)
+				if calls != 1 || time.Since(begin) > 50*time.Millisecond || out.Err == nil {
+					t.Errorf("%d calls in %v, %v", calls, time.Since(begin), out.Err)
+				}
+			})
+		})
 	}
 }
 
@@ -120,14 +167,24 @@ func TestTiming(t *testing.T) {
 	}{
 		{"all phases", func(tl *execution.Timeline) {
 			at := time.Now()
-			for i, p := range []*time.Time{&tl.FetchStart, &tl.FetchCompleted, &tl.ExecutionStart, &tl.ExecutionCompleted, &tl.UploadStart, &tl.UploadCompleted} {
-				*p = at.Add(time.Duration(i))
+			for i, step := range []execution.Step{execution.StepQueued, execution.StepCheck, execution.StepRunner, execution.StepInputs, execution.StepExecution, execution.StepOutputs} {
+				tl.Enter(step, at.Add(time.Duration(i)))
 			}
 			tl.Virtual = time.Second
 		}},
-		{"failed before the start", func(tl *execution.Timeline) { tl.FetchStart = time.Now() }},
+		{"failed before the start", func(tl *execution.Timeline) { tl.Enter(execution.StepInputs, time.Now()) }},
+		{"nothing was done", func(*execution.Timeline) {}},
+		{"lost and tried again", func(tl *execution.Timeline) {
+			for range 3 {
+				tl.Enter(execution.StepCheck, time.Now())
+				tl.Enter(execution.StepExecution, time.Now())
+			}
+			tl.Enter(execution.StepCheck, time.Now())
+			tl.Enter(execution.StepInputs, time.Now())
+		}},
 		{"a clock that ran backwards", func(tl *execution.Timeline) {
-			tl.FetchStart, tl.Virtual = tl.Queued.Add(-time.Hour), -time.Second
+			tl.Enter(execution.StepInputs, tl.Queued.Add(-time.Hour))
+			tl.Virtual = -time.Second
 		}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -152,6 +209,47 @@ func TestTiming(t *testing.T) {
 			}
 		})
 	}
+}
+
+// REAPI H4, F33: each phase lasts until the next begins, only that of the
+// command counts as execution, and what is repeated is told twice.
+func TestPhases(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		task := &execution.Task{Timeline: execution.Timeline{Queued: time.Now()}}
+		steps := []execution.Step{
+			execution.StepCacheLookup, execution.StepQueued, execution.StepCheck, execution.StepImage, execution.StepRunner,
+			execution.StepRunner, execution.StepInputs, execution.StepExecution, execution.StepCheck, execution.StepInputs,
+			execution.StepExecution, execution.StepOutputs,
+		}
+		out := execution.WithTiming(executorFunc(func(_ context.Context, task *execution.Task, report execution.Report) *execution.Outcome {
+			for i, step := range steps {
+				task.Enter(report, execution.Progress{Step: step})
+				time.Sleep(time.Duration(i+1) * time.Second)
+			}
+			return exited(0)
+		}), "here").Execute(t.Context(), task, noReport)
+		time.Sleep(time.Hour) // after the end
+		var told []string
+		start := task.Timeline.Queued
+		for _, p := range task.Timeline.Phases() {
+			told = append(told, fmt.Sprintf("%s %v", p.Name, p.Duration))
+			if !p.Start.Equal(start) {
+				t.Errorf("%s began %v after the end of the phase before", p.Name, p.Start.Sub(start))
+			}
+			start = p.Start.Add(p.Duration)
+		}
+		want := "[cache_lookup 1s queued 2s check 3s image 4s runner 11s inputs 7s execution 8s check 9s inputs 10s execution 11s outputs 12s]"
+		if got := fmt.Sprint(told); got != want {
+			t.Errorf("phases\n%s, want\n%s", got, want)
+		}
+		md := out.Result.GetExecutionMetadata()
+		if d := md.GetExecutionCompletedTimestamp().AsTime().Sub(md.GetExecutionStartTimestamp().AsTime()); d != 11*time.Second {
+			t.Errorf("the execution took %v", d)
+		}
+		if d := md.GetWorkerStartTimestamp().AsTime().Sub(md.GetQueuedTimestamp().AsTime()); d != 3*time.Second {
+			t.Errorf("the worker started after %v", d)
+		}
+	})
 }
 
 // REAPI H8: a cached result keeps the metadata of its own run.

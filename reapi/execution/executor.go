@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 
-	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
-
 	"github.com/hearth-build/hearth/cas"
 )
 
@@ -16,8 +14,9 @@ type Executor interface {
 	Execute(ctx context.Context, t *Task, report Report) *Outcome
 }
 
-// Report tells watchers that the run reached a stage. It is cheap.
-type Report func(stage repb.ExecutionStage_Value)
+// Report tells watchers what the run is doing now; Task.Enter also notes the
+// time. It is cheap.
+type Report func(Progress)
 
 // missing makes any not-found error name the blob, so that the client hears
 // what to upload.

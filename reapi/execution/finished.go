@@ -43,13 +43,6 @@ type Finished struct {
 	Result []byte
 }
 
-// Phase is a part of a run.
-type Phase struct {
-	Name     string
-	Start    time.Time
-	Duration time.Duration
-}
-
 // Failed reports whether a person would want to know why it ended so.
 func (f *Finished) Failed() bool { return f.Error != "" || f.ExitCode != 0 }
 

@@ -72,7 +72,7 @@ func TestObserverHearsOfRuns(t *testing.T) {
 			t.Errorf("phase %+v", p)
 		}
 	}
-	if fmt.Sprint(names) != "[queued runner inputs execution outputs]" {
+	if fmt.Sprint(names) != "[check image runner inputs execution outputs]" {
 		t.Errorf("phases %v", names)
 	}
 	result := &repb.ActionResult{}

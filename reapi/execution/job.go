@@ -33,17 +33,15 @@ const nobody = 65534
 // load reads and checks everything that the action names. All blobs that are
 // missing are reported at once.
 func (e *action) load(ctx context.Context, t *Task) (*job, error) {
-	f := t.ActionDigest.Function()
-	commandDigest, err := cas.FromProto(f.Proto(), t.Action.GetCommandDigest())
+	commandDigest, err := t.commandDigest()
 	if err != nil {
-		return nil, invalidf("command_digest: %v", err)
+		return nil, err
 	}
-	rootDigest, err := cas.FromProto(f.Proto(), t.Action.GetInputRootDigest())
+	rootDigest, err := cas.FromProto(t.ActionDigest.Function().Proto(), t.Action.GetInputRootDigest())
 	if err != nil {
 		return nil, invalidf("input_root_digest: %v", err)
 	}
-	command := &repb.Command{}
-	commandErr := loadMessage(ctx, t.Store(), commandDigest, maxCommandBytes, command)
+	command, commandErr := t.loadCommand(ctx, commandDigest)
 	inputs, inputsErr := t.Instance.Loader.Load(ctx, rootDigest)
 	var files []cas.Digest
 	var filesErr error
@@ -112,7 +110,7 @@ func joinMissing(errs ...error) error {
 }
 
 func (e *action) newJob(t *Task, command *repb.Command) (*job, error) {
-	platform, err := e.platform(t, command)
+	platform, err := t.matchedPlatform(command)
 	if err != nil {
 		return nil, err
 	}
@@ -131,20 +129,6 @@ func (e *action) newJob(t *Task, command *repb.Command) (*job, error) {
 		j.command.UID, j.command.GID = nobody, nobody
 	}
 	return j, err
-}
-
-// platform is the Action's if it has properties, else the Command's, as older
-// clients send it (REAPI F36).
-func (e *action) platform(t *Task, command *repb.Command) (runners.Platform, error) {
-	sent := t.Action.GetPlatform().GetProperties()
-	if len(sent) == 0 {
-		sent = command.GetPlatform().GetProperties() //nolint:staticcheck // deprecated, and sent by the clients of today.
-	}
-	props := make([]runners.Property, 0, len(sent))
-	for _, p := range sent {
-		props = append(props, runners.Property{Name: p.GetName(), Value: p.GetValue()})
-	}
-	return runners.ParsePlatform(props, e.DefaultProperties, t.Overrides)
 }
 
 func (e *action) timeout(a *repb.Action, p runners.Platform) (time.Duration, error) {

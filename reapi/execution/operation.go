@@ -2,6 +2,7 @@ package execution
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"time"
 
@@ -11,19 +12,27 @@ import (
 // Operation is one request's handle on a run.
 type Operation struct {
 	name      string
+	number    uint64 // counts the Scheduler's operations
 	request   *Request
 	run       *run
+	place     *place // in the queue
 	scheduler *Scheduler
 
-	mu       sync.Mutex // guards what follows; taken before the Scheduler's, never after
+	detached bool // it has no say in its run any more; guarded by the Scheduler's mutex
+
+	mu       sync.Mutex // guards what follows; taken before the Scheduler's and the run's, never after
 	watchers int
-	told     bool // the outcome was sent once
+	told     bool   // the outcome was sent once
+	final    *State // which never changes again
 	// abandoned runs while nobody watches, and lets go of the operation.
 	abandoned *time.Timer
 }
 
 // Name is unguessable and unique.
 func (o *Operation) Name() string { return o.name }
+
+// Number is higher than that of every earlier operation.
+func (o *Operation) Number() uint64 { return o.number }
 
 // Action names the action that the run is of.
 func (o *Operation) Action() cas.Digest { return o.request.Action }
@@ -48,7 +57,7 @@ func (o *Operation) Watch(ctx context.Context, send func(State) error) error {
 	tick := time.NewTicker(keepAlive)
 	defer tick.Stop()
 	for {
-		state, changed := o.run.snapshot()
+		state, changed := o.snapshot()
 		if err := send(state); err != nil {
 			return err
 		}
@@ -63,6 +72,67 @@ func (o *Operation) Watch(ctx context.Context, send func(State) error) error {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
+	}
+}
+
+// State returns the present state, and is no sign that anybody cares.
+func (o *Operation) State() State {
+	state, _ := o.snapshot()
+	return state
+}
+
+// Look returns the present state to the operation's client. An operation at which
+// it looks now and then is not given up.
+func (o *Operation) Look() State {
+	o.join()
+	defer o.leave()
+	state := o.State()
+	if state.Done() {
+		o.retire()
+	}
+	return state
+}
+
+// Cancel ends the operation. Its run is ended if no other operation shares it;
+// then the operation is done when the run is. One that is done stays as it is.
+func (o *Operation) Cancel() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.doneLocked() {
+		return
+	}
+	why := fmt.Errorf("%w: its client asked for that", ErrCancelled)
+	if o.scheduler.detach(o, why) {
+		state := completed(failed(why))
+		o.final = &state
+		o.run.wake()
+	}
+}
+
+// snapshot returns the state, and what is closed when there may be another.
+func (o *Operation) snapshot() (State, <-chan struct{}) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.final != nil {
+		return *o.final, nil
+	}
+	state, changed := o.run.snapshot()
+	if state.Done() {
+		o.final = &state
+	}
+	return state, changed
+}
+
+// doneLocked reports whether there is a final state.
+func (o *Operation) doneLocked() bool {
+	if o.final != nil {
+		return true
+	}
+	select {
+	case <-o.run.done:
+		return true
+	default:
+		return false
 	}
 }
 
@@ -103,28 +173,41 @@ func (o *Operation) join() {
 	}
 }
 
-// leave starts the time after which an operation that nobody watches is
-// forgotten, and its run cancelled if that was the last one.
 func (o *Operation) leave() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.watchers--
 	if o.watchers == 0 {
-		o.abandoned = time.AfterFunc(o.patience(), o.drop)
+		o.abandonLocked()
 	}
 }
 
-// patience is how long the operation is kept without a watcher.
-func (o *Operation) patience() time.Duration {
-	select {
-	case <-o.run.done:
-		return o.scheduler.opts.Retention
+// abandonLocked starts the time after which an operation that nobody watches is
+// forgotten, and its run cancelled if that was the last one.
+func (o *Operation) abandonLocked() {
+	done := o.doneLocked()
+	patience := o.scheduler.opts.OrphanGrace
+	if done {
+		patience = o.scheduler.opts.Retention
+	}
+	o.abandoned = time.AfterFunc(patience, func() { o.expire(done) })
+}
+
+// expire forgets the operation unless somebody watches it. One that ended only
+// while it was abandoned can be asked for from then on as any other (REAPI F14).
+func (o *Operation) expire(done bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	switch {
+	case o.watchers > 0:
+	case !done && o.doneLocked():
+		o.abandonLocked()
 	default:
-		return o.scheduler.opts.OrphanGrace
+		o.scheduler.forget(o)
 	}
 }
 
-// drop forgets the operation unless somebody watches it.
+// drop forgets the operation at once unless somebody watches it.
 func (o *Operation) drop() {
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/hearth-build/hearth/runners"
 )
@@ -14,22 +15,57 @@ type retrying struct {
 	attempts int
 }
 
-// WithRetries tries a task up to attempts times while runners are lost under
-// it. Nothing else is retried: another failure would only happen again.
+// WithRetries lets a task's command run up to attempts times while runners are
+// lost under it. A runner that is lost before the command ran in it uses up none
+// of them: such a task is tried again after a while, in which the container
+// engine may recover, a few times. Nothing else is retried: another failure would
+// only happen again.
 func WithRetries(base Executor, attempts int) Executor {
 	return &retrying{Executor: base, attempts: attempts}
 }
 
+// maxStarts is how often it is tried to get a runner in which the command runs.
+const maxStarts = 6
+
 // Execute implements Executor.
 func (e *retrying) Execute(ctx context.Context, t *Task, report Report) *Outcome {
-	for attempt := 1; ; attempt++ {
+	lost, starts := 0, 0
+	for {
+		before := t.Timeline.taken(StepExecution)
 		out := e.Executor.Execute(ctx, t, report)
 		if !errors.Is(out.Err, runners.ErrLost) || ctx.Err() != nil {
 			return out
 		}
-		if attempt == e.attempts {
-			out.Err = fmt.Errorf("%w (tried %d times)", out.Err, attempt)
+		if t.Timeline.taken(StepExecution) > before {
+			if lost++; lost == e.attempts {
+				out.Err = fmt.Errorf("%w (the action was tried %d times)", out.Err, lost)
+				return out
+			}
+			continue
+		}
+		if starts++; starts == maxStarts {
+			out.Err = fmt.Errorf("%w (it was tried %d times to get a runner)", out.Err, starts)
 			return out
 		}
+		if !e.pause(ctx, t, report, starts, out.Err) {
+			return failed(context.Cause(ctx))
+		}
+	}
+}
+
+// pause waits longer each time, and reports false if ctx ends before that.
+func (e *retrying) pause(ctx context.Context, t *Task, report Report, starts int, why error) bool {
+	pause := 100 * time.Millisecond
+	for range starts - 1 {
+		pause *= 3
+	}
+	t.Enter(report, Progress{Step: StepRunner, Reason: fmt.Sprintf("trying again in %v: %v", pause, why)})
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
 	}
 }

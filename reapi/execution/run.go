@@ -2,7 +2,9 @@ package execution
 
 import (
 	"context"
+	"log/slog"
 	"sync"
+	"time"
 
 	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
 
@@ -11,13 +13,29 @@ import (
 
 // State is what a watcher sees of a run at one time.
 type State struct {
-	Stage repb.ExecutionStage_Value
-	// Outcome is set when, and only when, the stage is COMPLETED.
+	Step Step
+	// Since is when the step began.
+	Since time.Time
+	// Reason says in words what the run waits for, if it does.
+	Reason string
+	// Wait is where it stands in the queue, if it waits there for long.
+	Wait *Wait
+	// Timeline so far.
+	Timeline Timeline
+	// Outcome is set when, and only when, the step is StepCompleted.
 	Outcome *Outcome
 }
 
 // Done reports whether the run has ended.
 func (s State) Done() bool { return s.Outcome != nil }
+
+// Stage is what the API calls the step.
+func (s State) Stage() repb.ExecutionStage_Value { return stage(s.Step) }
+
+// completed is the last state.
+func completed(out *Outcome) State {
+	return State{Step: StepCompleted, Since: time.Now(), Outcome: out}
+}
 
 // mergeKey says which requests may share a run. The zero key is never shared.
 type mergeKey struct {
@@ -30,45 +48,116 @@ type run struct {
 	task   *Task
 	key    mergeKey
 	cancel context.CancelCauseFunc
+	log    *slog.Logger
 	// done is closed after the last state was set.
 	done chan struct{}
 
-	mu      sync.Mutex // guards state and changed
+	mu      sync.Mutex // guards what follows
 	state   State
-	changed chan struct{} // closed and replaced when state changes
+	changed chan struct{} // closed and forgotten when there is news; nil while nobody waits for any
+	slow    *time.Timer   // runs while the run waits for something; logs for what
 
 	// operations that share the run; guarded by the Scheduler's mutex.
 	operations int
 }
 
-func newRun(task *Task, key mergeKey, cancel context.CancelCauseFunc) *run {
+func newRun(task *Task, key mergeKey, log *slog.Logger) *run {
 	return &run{
-		task:    task,
-		key:     key,
-		cancel:  cancel,
-		done:    make(chan struct{}),
-		state:   State{Stage: repb.ExecutionStage_QUEUED},
-		changed: make(chan struct{}),
+		task:  task,
+		key:   key,
+		log:   log,
+		done:  make(chan struct{}),
+		state: State{Step: StepAccepted, Since: task.Timeline.Queued, Timeline: task.Timeline},
 	}
 }
 
+// snapshot returns the state, and what is closed when there is another.
 func (r *run) snapshot() (State, <-chan struct{}) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.changed == nil {
+		r.changed = make(chan struct{})
+	}
 	return r.state, r.changed
 }
 
-func (r *run) report(stage repb.ExecutionStage_Value) { r.set(State{Stage: stage}) }
+// fresh reports whether the result will not come from the action cache.
+func (r *run) fresh() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.task.SkipCacheLookup || r.state.Step > StepCacheLookup
+}
+
+// report is the run's Report.
+func (r *run) report(p Progress) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s := State{Step: p.Step, Reason: p.Reason, Since: r.state.Since, Timeline: r.task.Timeline}
+	if p.Step != r.state.Step {
+		s.Since = time.Now()
+	}
+	r.state = s
+	r.wakeLocked()
+	r.timeLocked()
+}
+
+// waits notes why the run waits in the queue. Watchers are woken the first time;
+// later they learn of it with the next sign of life.
+func (r *run) waits(w Wait) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.state.Step != StepQueued {
+		return // it was admitted in the meantime
+	}
+	first := r.state.Wait == nil
+	r.state.Wait = &w
+	if first {
+		r.wakeLocked()
+	}
+}
+
+// wake makes the watchers look again.
+func (r *run) wake() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.wakeLocked()
+}
 
 func (r *run) complete(out *Outcome) {
-	r.set(State{Stage: repb.ExecutionStage_COMPLETED, Outcome: out})
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.slow != nil {
+		r.slow.Stop()
+	}
+	r.state = completed(out)
+	r.wakeLocked()
 	close(r.done)
 }
 
-func (r *run) set(s State) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.state = s
-	close(r.changed)
-	r.changed = make(chan struct{})
+func (r *run) wakeLocked() {
+	if r.changed != nil {
+		close(r.changed)
+		r.changed = nil
+	}
+}
+
+// timeLocked sees to it that a wait which follows admission is logged if it is
+// long. The queue sees to those before, the command may take what it likes.
+func (r *run) timeLocked() {
+	waits := r.state.Step >= StepCheck && r.state.Step < StepExecution
+	switch {
+	case waits && r.slow == nil:
+		r.slow = time.AfterFunc(longWait, r.logWait)
+	case waits:
+		r.slow.Reset(longWait)
+	case r.slow != nil:
+		r.slow.Stop()
+	}
+}
+
+func (r *run) logWait() {
+	state, _ := r.snapshot()
+	r.log.Info("action waits",
+		slog.String("action", r.task.ActionDigest.Name()), slog.String("invocation", r.task.Invocation),
+		slog.String("step", state.Step.String()), slog.String("reason", state.Reason))
 }

@@ -1,9 +1,13 @@
 package execution
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -20,6 +24,8 @@ type SchedulerOptions struct {
 	// MaxFinished bounds the finished operations that are kept although their
 	// clients were told the outcome; default 1,000.
 	MaxFinished int
+	// Logger is told of runs that wait for long; default none.
+	Logger *slog.Logger
 }
 
 // Validate names every field that cannot be used.
@@ -47,6 +53,9 @@ func (o *SchedulerOptions) setDefaults() {
 	if o.MaxFinished == 0 {
 		o.MaxFinished = 1000
 	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
 }
 
 // Scheduler decides which requests share a run and when a run starts. Each run
@@ -60,8 +69,9 @@ type Scheduler struct {
 	cancel context.CancelCauseFunc
 	wg     sync.WaitGroup
 
-	mu         sync.Mutex // guards what follows, and run.operations
+	mu         sync.Mutex // guards what follows, run.operations and Operation.detached; taken before that of slots
 	draining   bool
+	made       uint64            // operations so far
 	runs       map[mergeKey]*run // in flight and open to others
 	operations map[string]*Operation
 	finished   []*Operation // told to their clients, oldest first
@@ -92,19 +102,19 @@ func (s *Scheduler) Submit(ctx context.Context, req *Request) (*Operation, error
 	if err != nil {
 		return nil, err
 	}
-	op := &Operation{name: "operations/" + uuid.NewString(), request: req, scheduler: s}
+	op := &Operation{name: "operations/" + uuid.NewString(), request: req, place: req.place(), scheduler: s}
 	key := keyOf(req, action)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.draining {
 		return nil, ErrDraining
 	}
-	if r := s.runs[key]; r != nil {
-		s.slots.raise(r.task.ticket, req.Priority)
+	// Who wants no cached result cannot join a run that may still find one.
+	if r := s.runs[key]; r != nil && (!req.SkipCacheLookup || r.fresh()) {
 		s.attach(op, r)
 		return op, nil
 	}
-	s.attach(op, s.start(req, action, key))
+	s.start(op, action, key)
 	return op, nil
 }
 
@@ -124,13 +134,17 @@ func keyOf(req *Request, action *repb.Action) mergeKey {
 
 // attach makes op a handle on r. The Scheduler is locked.
 func (s *Scheduler) attach(op *Operation, r *run) {
+	s.made++
+	op.number = s.made
 	op.run = r
 	r.operations++
 	s.operations[op.name] = op
+	s.slots.join(r.task.ticket, op.place)
 }
 
-// start begins a run. The Scheduler is locked.
-func (s *Scheduler) start(req *Request, action *repb.Action, key mergeKey) *run {
+// start begins a run for op. The Scheduler is locked.
+func (s *Scheduler) start(op *Operation, action *repb.Action, key mergeKey) {
+	req := op.request
 	task := &Task{
 		Instance:        req.Instance,
 		Tenant:          req.Tenant,
@@ -142,20 +156,27 @@ func (s *Scheduler) start(req *Request, action *repb.Action, key mergeKey) *run 
 		Mnemonic:        req.Mnemonic,
 		Target:          req.Target,
 		Timeline:        Timeline{Queued: time.Now()},
-		ticket:          newTicket(req.Priority),
 	}
-	ctx, cancel := context.WithCancelCause(s.ctx)
-	r := newRun(task, key, cancel)
+	r := newRun(task, key, s.opts.Logger)
+	task.ticket = newTicket(task, r.waits)
+	var ctx context.Context
+	ctx, r.cancel = context.WithCancelCause(s.ctx)
 	if key != (mergeKey{}) {
 		s.runs[key] = r
 	}
-	s.wg.Go(func() {
-		defer cancel(nil)
-		out := s.executor.Execute(ctx, task, r.report)
-		s.close(r)
-		r.complete(out)
-	})
-	return r
+	s.attach(op, r)
+	s.wg.Go(func() { s.execute(ctx, r) })
+}
+
+// execute takes a run to its end.
+func (s *Scheduler) execute(ctx context.Context, r *run) {
+	defer r.cancel(nil)
+	out := s.executor.Execute(ctx, r.task, r.report)
+	if cause := context.Cause(ctx); cause != nil && out.Err != nil && !errors.Is(out.Err, cause) {
+		out.Err = fmt.Errorf("%w (%v)", cause, out.Err) // whatever failed, failed since it was cancelled
+	}
+	s.close(r)
+	r.complete(out)
 }
 
 // close lets nobody else join the run.
@@ -167,12 +188,37 @@ func (s *Scheduler) close(r *run) {
 	}
 }
 
-// Operation finds an operation by its name.
-func (s *Scheduler) Operation(name string) (*Operation, bool) {
+// Operation finds an operation of a tenant by its name.
+func (s *Scheduler) Operation(tenant, name string) (*Operation, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	op, ok := s.operations[name]
-	return op, ok
+	if !ok || op.request.Tenant != tenant {
+		return nil, false
+	}
+	return op, true
+}
+
+// Operations returns the first limit operations of a tenant with a number above
+// after and a name that begins with prefix, by their numbers.
+func (s *Scheduler) Operations(tenant, prefix string, after uint64, limit int) []*Operation {
+	var found []*Operation
+	s.mu.Lock()
+	for name, op := range s.operations {
+		if op.request.Tenant == tenant && op.number > after && strings.HasPrefix(name, prefix) {
+			found = append(found, op)
+		}
+	}
+	s.mu.Unlock()
+	slices.SortFunc(found, func(a, b *Operation) int { return cmp.Compare(a.number, b.number) })
+	return found[:min(limit, len(found))]
+}
+
+// Delete makes an operation one that cannot be found any more. Its run goes on.
+func (s *Scheduler) Delete(op *Operation) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.operations, op.name)
 }
 
 // retire keeps a finished operation whose client knows the outcome, in case
@@ -192,21 +238,41 @@ func (s *Scheduler) retire(op *Operation) {
 	}
 }
 
-// forget drops the operation, and ends its run if no other shares it.
+// forget drops the operation, and ends its run if no other shares it. A deleted
+// one is gone already, and its run goes on.
 func (s *Scheduler) forget(op *Operation) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.operations[op.name] != op {
-		return
+	if s.operations[op.name] == op {
+		delete(s.operations, op.name)
+		s.detachLocked(op, fmt.Errorf("%w: its client is gone", ErrCancelled))
 	}
-	delete(s.operations, op.name)
-	op.run.operations--
-	if op.run.operations == 0 {
-		if s.runs[op.run.key] == op.run {
-			delete(s.runs, op.run.key) // nobody may join a run that is being cancelled
-		}
-		op.run.cancel(fmt.Errorf("%w: its client is gone", ErrCancelled))
+}
+
+// detach takes the operation's say in its run away. It reports whether the run
+// goes on for others; if not, it is cancelled.
+func (s *Scheduler) detach(op *Operation, why error) (shared bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.detachLocked(op, why)
+}
+
+func (s *Scheduler) detachLocked(op *Operation, why error) (shared bool) {
+	r := op.run
+	if op.detached {
+		return false
 	}
+	op.detached = true
+	r.operations--
+	s.slots.withdraw(r.task.ticket, op.place)
+	if r.operations > 0 {
+		return true
+	}
+	if s.runs[r.key] == r {
+		delete(s.runs, r.key) // nobody may join a run that is being cancelled
+	}
+	r.cancel(why)
+	return false
 }
 
 // Load is how busy a Scheduler is.
@@ -220,12 +286,14 @@ func (s *Scheduler) Load() Load {
 	return Load{Running: running, Queued: queued, Operations: len(s.operations)}
 }
 
-// Close takes no more requests and waits for the runs in flight. When ctx ends
-// they are cancelled, and Close waits for that too.
+// Close takes no more requests, lets those that wait for admission wait, and
+// waits for the runs in flight; when none is left, those that wait are sent away.
+// When ctx ends all are cancelled, and Close waits for that too.
 func (s *Scheduler) Close(ctx context.Context) error {
 	s.mu.Lock()
 	s.draining = true
 	s.mu.Unlock()
+	s.slots.drain()
 	done := make(chan struct{})
 	go func() { // ends with the runs, for which this function waits
 		defer close(done)

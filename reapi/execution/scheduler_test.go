@@ -35,7 +35,7 @@ type bench struct {
 
 func newBench(t *testing.T, slots int, opts execution.SchedulerOptions, run executorFunc) *bench {
 	t.Helper()
-	s, err := execution.NewSlots(slots, 3)
+	s, err := execution.NewSlots(execution.SlotsOptions{Total: cpus(slots), MaxQueued: 3})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -44,6 +44,11 @@ func newBench(t *testing.T, slots int, opts execution.SchedulerOptions, run exec
 		t.Fatal(err)
 	}
 	return &bench{Scheduler: scheduler, t: t, instance: newInstance("")}
+}
+
+// cpus is a machine with ample memory.
+func cpus(n int) execution.Resources {
+	return execution.Resources{MilliCPU: int64(n) * 1000, Memory: int64(n) << 30, Runners: 1000}
 }
 
 func newInstance(name string) *execution.Instance {
@@ -93,7 +98,7 @@ func final(t *testing.T, op *execution.Operation) *execution.Outcome {
 	if err := op.Watch(t.Context(), func(s execution.State) error { last = s; return nil }); err != nil {
 		t.Fatal(err)
 	}
-	if !last.Done() || last.Stage != repb.ExecutionStage_COMPLETED {
+	if !last.Done() || last.Stage() != repb.ExecutionStage_COMPLETED {
 		t.Fatalf("the last state is %v, not a completed one", last)
 	}
 	return last.Outcome
@@ -285,7 +290,7 @@ func TestOrphanGrace(t *testing.T) {
 				}
 				if tc.back > 0 {
 					time.Sleep(tc.back)
-					again, ok := b.Operation(op.Name())
+					again, ok := b.Operation("", op.Name())
 					if !ok {
 						t.Fatal("the operation is gone within its grace")
 					}
@@ -313,7 +318,7 @@ func TestRetention(t *testing.T) {
 			ops = append(ops, op)
 		}
 		for i, want := range []bool{false, true, true} {
-			if _, ok := b.Operation(ops[i].Name()); ok != want {
+			if _, ok := b.Operation("", ops[i].Name()); ok != want {
 				t.Errorf("operation %d of 3: found is %v", i, ok)
 			}
 		}
@@ -344,6 +349,7 @@ func TestClose(t *testing.T) {
 					}
 				})
 				op := b.submit(b.request(salted(1)))
+				synctest.Wait() // it runs
 				ctx, cancel := context.WithTimeout(t.Context(), tc.deadline)
 				defer cancel()
 				if err := b.Close(ctx); !errors.Is(err, tc.want) {

@@ -22,6 +22,8 @@ type Instance struct {
 	// Loader and Stager read and lay out input roots from Store.
 	Loader *tree.Loader
 	Stager tree.Stager
+	// DefaultProperties are platform properties of actions that do not set them.
+	DefaultProperties []runners.Property
 }
 
 // Request is an Execute call, parsed.
@@ -36,10 +38,22 @@ type Request struct {
 	Priority int32
 	// Overrides are platform properties from request headers.
 	Overrides []runners.Property
-	// Invocation names the client's build, for people.
+	// Invocation names the client's build, if the client says. Each is served in
+	// turn; those of a client that does not say share its Peer's turn.
 	Invocation string
 	// Mnemonic and Target are what the client calls the action, for people.
 	Mnemonic, Target string
+	// Peer is the address of the client's host.
+	Peer string
+}
+
+// place is where the request stands in the queue.
+func (r *Request) place() *place {
+	invocation := r.Invocation
+	if invocation == "" {
+		invocation = "\x00" + r.Peer // which no invocation is called
+	}
+	return &place{priority: r.Priority, tenant: r.Tenant, invocation: invocation}
 }
 
 // Task is one run: what the requests that share it agree on.
@@ -58,11 +72,21 @@ type Task struct {
 	// the run's goroutine until the Outcome is there.
 	Timeline Timeline
 
-	ticket *ticket // its place in the queue
+	ticket *ticket // for the queue
 
 	// For those who are told of its end, and belonging to the run's goroutine, too.
 	args   []string          // the command's first
 	runner runners.LeaseInfo // the last that it had
+
+	// What was found out already, or nil.
+	platform *runners.Platform
+	command  *repb.Command
+}
+
+// Enter notes that the run begins a step, and reports it.
+func (t *Task) Enter(report Report, p Progress) {
+	t.Timeline.Enter(p.Step, time.Now())
+	report(p)
 }
 
 // Store returns the store of the task's instance.
@@ -116,36 +140,4 @@ func loadMessage(ctx context.Context, g cas.Getter, d cas.Digest, limit int64, m
 		return invalidf("%v is not a valid %s message: %v", d, m.ProtoReflect().Descriptor().Name(), err)
 	}
 	return nil
-}
-
-// Phases are the parts of the run that ended, in their order.
-func (tl *Timeline) Phases() []Phase {
-	all := []struct {
-		name       string
-		start, end time.Time
-	}{
-		{"queued", tl.Queued, tl.WorkerStart},
-		{"runner", tl.WorkerStart, tl.FetchStart}, // and what the action names is read
-		{"inputs", tl.FetchStart, tl.FetchCompleted},
-		{"execution", tl.ExecutionStart, tl.ExecutionCompleted},
-		{"outputs", tl.UploadStart, tl.UploadCompleted},
-	}
-	var phases []Phase
-	for _, p := range all {
-		if !p.start.IsZero() && !p.end.Before(p.start) {
-			phases = append(phases, Phase{Name: p.name, Start: p.start, Duration: p.end.Sub(p.start)})
-		}
-	}
-	return phases
-}
-
-// Timeline is when the phases of a run began and ended.
-type Timeline struct {
-	Queued                             time.Time
-	WorkerStart, WorkerCompleted       time.Time
-	FetchStart, FetchCompleted         time.Time
-	ExecutionStart, ExecutionCompleted time.Time
-	UploadStart, UploadCompleted       time.Time
-	// Virtual is the run's duration by the clock that enforced the timeout.
-	Virtual time.Duration
 }

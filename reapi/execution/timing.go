@@ -23,41 +23,46 @@ func WithTiming(base Executor, worker string) Executor {
 
 // Execute implements Executor.
 func (e *timing) Execute(ctx context.Context, t *Task, report Report) *Outcome {
-	t.Timeline.WorkerStart = time.Now()
 	out := e.Executor.Execute(ctx, t, report)
-	t.Timeline.WorkerCompleted = time.Now()
+	t.Timeline.Enter(StepCompleted, time.Now())
 	if out.Result != nil && !out.Cached {
-		out.Result.ExecutionMetadata = t.Timeline.metadata(e.worker, out.Result.GetExecutionMetadata())
+		md := out.Result.GetExecutionMetadata()
+		if md == nil {
+			md = &repb.ExecutedActionMetadata{}
+			out.Result.ExecutionMetadata = md
+		}
+		md.Worker = e.worker
+		md.VirtualExecutionDuration = durationpb.New(max(0, t.Timeline.Virtual))
+		t.Timeline.stamp(md, true)
 	}
 	return out
 }
 
-// metadata renders the timeline into md, which may be nil and may hold
-// auxiliary metadata. A phase that was never reached gets the time at which
-// the one before it ended, so that the order always holds. All times are the
-// first one plus what the monotonic clock says, so that a step of the wall
-// clock never makes a phase negative.
-func (tl *Timeline) metadata(worker string, md *repb.ExecutedActionMetadata) *repb.ExecutedActionMetadata {
-	if md == nil {
-		md = &repb.ExecutedActionMetadata{}
-	}
+// stamp puts the times into md. Of a run that has ended, a phase that was never
+// reached gets the time at which the one before it ended, so that the order
+// always holds; of one that goes on, it gets none.
+func (tl *Timeline) stamp(md *repb.ExecutedActionMetadata, ended bool) {
 	at := tl.Queued
 	stamp := func(t time.Time) *timestamppb.Timestamp {
+		if t.IsZero() && !ended {
+			return nil
+		}
 		if t.After(at) {
 			at = t
 		}
-		return timestamppb.New(tl.Queued.Add(at.Sub(tl.Queued)))
+		return timestamppb.New(tl.steady(at))
 	}
-	md.Worker = worker
+	fetchStart, fetchEnd := tl.last(StepInputs)
+	runStart, runEnd := tl.last(StepExecution)
+	uploadStart, uploadEnd := tl.last(StepOutputs)
+	completed, _ := tl.last(StepCompleted)
 	md.QueuedTimestamp = stamp(tl.Queued)
-	md.WorkerStartTimestamp = stamp(tl.WorkerStart)
-	md.InputFetchStartTimestamp = stamp(tl.FetchStart)
-	md.InputFetchCompletedTimestamp = stamp(tl.FetchCompleted)
-	md.ExecutionStartTimestamp = stamp(tl.ExecutionStart)
-	md.ExecutionCompletedTimestamp = stamp(tl.ExecutionCompleted)
-	md.OutputUploadStartTimestamp = stamp(tl.UploadStart)
-	md.OutputUploadCompletedTimestamp = stamp(tl.UploadCompleted)
-	md.WorkerCompletedTimestamp = stamp(tl.WorkerCompleted)
-	md.VirtualExecutionDuration = durationpb.New(max(0, tl.Virtual))
-	return md
+	md.WorkerStartTimestamp = stamp(tl.admitted())
+	md.InputFetchStartTimestamp = stamp(fetchStart)
+	md.InputFetchCompletedTimestamp = stamp(fetchEnd)
+	md.ExecutionStartTimestamp = stamp(runStart)
+	md.ExecutionCompletedTimestamp = stamp(runEnd)
+	md.OutputUploadStartTimestamp = stamp(uploadStart)
+	md.OutputUploadCompletedTimestamp = stamp(uploadEnd)
+	md.WorkerCompletedTimestamp = stamp(completed)
 }

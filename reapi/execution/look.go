@@ -1,0 +1,79 @@
+package execution
+
+import (
+	"log/slog"
+	"time"
+)
+
+// How those who wait for long are told why.
+const (
+	// lookInterval is how often it is looked who waits.
+	lookInterval = time.Second
+	// longWait is what counts as long.
+	longWait = 5 * time.Second
+	// maxLogged bounds the lines that are logged at a time.
+	maxLogged = 10
+)
+
+// waiter is a ticket that waits for long.
+type waiter struct {
+	*ticket
+	wait  Wait
+	fresh bool // it is told so for the first time
+}
+
+// look tells those who wait for long why, and looks again as long as anybody
+// waits. It is called by a timer.
+func (s *Slots) look() {
+	s.mu.Lock()
+	waiters := s.waiters(time.Now())
+	if s.waiting() > 0 {
+		s.watch.Reset(lookInterval)
+	} else {
+		s.watch = nil
+	}
+	s.mu.Unlock()
+	fresh := 0
+	for _, w := range waiters {
+		w.waits(w.wait)
+		if !w.fresh {
+			continue
+		}
+		if fresh++; fresh <= maxLogged {
+			s.opts.Logger.Info("action waits", w.attributes()...)
+		}
+	}
+	if fresh > maxLogged {
+		s.opts.Logger.Info("more actions wait", "count", fresh-maxLogged)
+	}
+}
+
+func (w *waiter) attributes() []any {
+	return []any{
+		slog.String("action", w.task.ActionDigest.Name()), slog.String("invocation", w.task.Invocation),
+		slog.String("reason", w.wait.String()), slog.Int("position", w.wait.Position),
+	}
+}
+
+// waiters finds who has waited for long at the time now.
+func (s *Slots) waiters(now time.Time) []waiter {
+	var found []waiter
+	position := 0
+	type invocation struct{ tenant, name string }
+	before := map[invocation]bool{}
+	visit := func(t *ticket, p *place) {
+		position++
+		if now.Sub(t.since) >= longWait {
+			found = append(found, waiter{t, Wait{position, len(before), s.free.shortage(t.needs)}, !t.late})
+			t.late = true
+		}
+		before[invocation{p.tenant, p.invocation}] = true
+	}
+	if s.next != nil {
+		visit(s.next, s.next.turn)
+	}
+	for p := range s.queue.all() {
+		visit(p.ticket, p)
+	}
+	return found
+}
