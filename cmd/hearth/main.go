@@ -28,6 +28,7 @@ type cli struct {
 	LogLevel slog.Level      `help:"Least level that is logged: debug, info, warn or error." default:"info"`
 
 	Serve   serveCmd   `cmd:"" help:"Serve the Remote Execution API: a bazel --remote_executor."`
+	Actions actionsCmd `cmd:"" help:"Look at actions that a server ran, and run them again."`
 	Bench   benchCmd   `cmd:"" help:"Measure a Remote Execution server."`
 	Doctor  doctorCmd  `cmd:"" help:"Check this host, and say what to do about what is amiss."`
 	Version versionCmd `cmd:"" help:"Print the version."`

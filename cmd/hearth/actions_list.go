@@ -1,0 +1,76 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/url"
+	"os"
+	"strconv"
+	"text/tabwriter"
+
+	"github.com/hearth-build/hearth/reapi/console"
+)
+
+// listActionsCmd is `hearth actions list`.
+type listActionsCmd struct {
+	Console    string `help:"Console of the server." default:"http://127.0.0.1:8981"`
+	Limit      int    `help:"How many, the latest; 0 lists all that the server remembers." default:"50"`
+	Invocation string `help:"Only those of one build, by the client's invocation ID." placeholder:"ID"`
+	Failed     bool   `help:"Only those that failed."`
+	JSON       bool   `help:"Print JSON." name:"json"`
+}
+
+// Run prints the latest actions, the last one at the end, where a person looks.
+func (c *listActionsCmd) Run(ctx context.Context) error {
+	query := url.Values{"limit": {strconv.Itoa(c.Limit)}, "invocation": {c.Invocation}, "failed": {strconv.FormatBool(c.Failed)}}
+	var list []*console.Action
+	if err := getConsole(ctx, consoleURL(c.Console, "actions?", query.Encode()), &list); err != nil {
+		return err
+	}
+	if c.JSON {
+		enc := json.NewEncoder(os.Stdout)
+		enc.SetIndent("", "  ")
+		return enc.Encode(list)
+	}
+	w := tabwriter.NewWriter(os.Stdout, 0, 4, 2, ' ', 0)
+	fmt.Fprintln(w, "ended\ttook\thow\trunner\taction\twhat")
+	for i := range list {
+		a := list[len(list)-1-i]
+		fmt.Fprintf(w, "%s\t%v\t%s\t%s\t%s\t%s\n", a.Ended.Local().Format("15:04:05"), a.Took(), how(a), ranIn(a), a.Digest[:12], oneLine(a.What()))
+	}
+	return w.Flush()
+}
+
+// how the action ended, in a word or two.
+func how(a *console.Action) string {
+	switch {
+	case a.Error != "":
+		return a.Status
+	case a.Cached:
+		return "cached"
+	default:
+		return "exit " + strconv.Itoa(int(a.ExitCode))
+	}
+}
+
+func ranIn(a *console.Action) string {
+	switch {
+	case a.Runner == nil:
+		return "-"
+	case a.Runner.Warm:
+		return fmt.Sprintf("%s, run %d", a.Runner.ID, a.Runner.Runs)
+	default:
+		return a.Runner.ID + ", new"
+	}
+}
+
+// oneLine makes what a client sent harmless for a terminal, and short.
+func oneLine(s string) string {
+	const most = 100
+	if len(s) > most {
+		s = s[:most] + "..."
+	}
+	quoted := strconv.Quote(s)
+	return quoted[1 : len(quoted)-1]
+}

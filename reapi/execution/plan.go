@@ -1,0 +1,53 @@
+package execution
+
+import (
+	"math"
+	"slices"
+
+	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
+
+	"github.com/hearth-build/hearth/cas"
+	"github.com/hearth-build/hearth/cas/tree"
+	"github.com/hearth-build/hearth/runners"
+)
+
+// Plan is how an action is run, for a person who wants to do it by hand.
+type Plan struct {
+	Platform runners.Platform
+	// Outputs and Stage say how the input root is made ready, in the directory
+	// RootName of the runner's work directory.
+	Outputs tree.Outputs
+	Stage   tree.StageOptions
+
+	command runners.Command
+}
+
+// RootName is the input root's name in the runner's work directory.
+const RootName = rootName
+
+// PlanOptions are the platform properties that an action gets beside its own.
+type PlanOptions struct {
+	// Defaults are the server's, which the action's prevail over, and Overrides
+	// prevail over the action's.
+	Defaults, Overrides []runners.Property
+}
+
+// NewPlan says how a server would run the action, whose digests are of the
+// function f.
+func NewPlan(a *repb.Action, command *repb.Command, f cas.Function, opts PlanOptions) (*Plan, error) {
+	e := &action{ActionOptions{MaxTimeout: math.MaxInt64}}
+	j, err := e.newJob(&Task{
+		Instance: &Instance{DefaultProperties: opts.Defaults}, Action: a, ActionDigest: f.Empty(), Overrides: opts.Overrides,
+	}, command)
+	if err != nil {
+		return nil, err
+	}
+	return &Plan{Platform: j.platform, Outputs: j.outputs, Stage: j.stageOptions(), command: j.command}, nil
+}
+
+// Command is what is run in a container of the image.
+func (p *Plan) Command(image runners.Image) runners.Command {
+	command := p.command
+	command.Env = withDefaults(slices.Clip(command.Env), image.Env)
+	return command
+}
