@@ -17,6 +17,7 @@ import (
 type hearth struct {
 	dataDir string
 	bazelrc string // the lines it told its user to add
+	console string // the URL of its console
 	cmd     *exec.Cmd
 	done    chan struct{} // closed when the process is over
 	killed  bool          // by this test, so that it could not clean up
@@ -108,6 +109,9 @@ func (h *hearth) readAnnouncement(t *testing.T, stdout *os.File) {
 	for lines.Scan() {
 		line := strings.TrimSpace(lines.Text())
 		printed.WriteString(lines.Text() + "\n")
+		if url, ok := strings.CutPrefix(line, "console   on "); ok {
+			h.console = url
+		}
 		if strings.HasPrefix(line, "build ") {
 			h.bazelrc += line + "\n"
 		} else if line == "" && h.bazelrc != "" {
