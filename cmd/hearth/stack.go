@@ -49,25 +49,48 @@ func (c *serveCmd) newStack(ctx context.Context, logger *slog.Logger, endpoint s
 	return s, nil
 }
 
+// build opens the parts, those that others need first.
 func (c *serveCmd) build(ctx context.Context, logger *slog.Logger, s *stack) error {
 	dirs, err := makeDirs(c.DataDir, "runners", "spool")
 	if err != nil {
 		return err
 	}
+	instances, err := c.openStores(ctx, s, dirs["spool"], logger)
+	if err != nil {
+		return err
+	}
+	if err := c.openPool(ctx, s, dirs["runners"], logger); err != nil {
+		return err
+	}
+	if err := c.openScheduler(s, dirs["spool"], logger); err != nil {
+		return err
+	}
+	s.assets, err = c.Assets.open(c.DataDir, actioncache.NewDisk(s.blobs, "assets"), instances)
+	if err != nil {
+		return err
+	}
+	s.server, err = reapi.NewServer(instances, s.scheduler, reapi.WithAssets(s.assets.byName))
+	return err
+}
+
+// openStores opens the stores, and removes what an earlier hearth left beside them.
+func (c *serveCmd) openStores(ctx context.Context, s *stack, spool string, logger *slog.Logger) (reapi.Instances, error) {
+	var err error
 	s.blobs, err = disk.Open(ctx, disk.Options{Dir: filepath.Join(c.DataDir, "store"), MaxBytes: int64(c.MaxBytes), Logger: logger})
 	if err != nil {
-		return fmt.Errorf("open the store: %w", err)
+		return nil, fmt.Errorf("open the store: %w", err)
 	}
-	if err := errors.Join(emptyDir(dirs["spool"]), tree.SweepTrash(filepath.Join(c.DataDir, "trash"))); err != nil {
-		return fmt.Errorf("remove what an earlier hearth left: %w", err)
+	if err := errors.Join(emptyDir(spool), tree.SweepTrash(filepath.Join(c.DataDir, "trash"))); err != nil {
+		return nil, fmt.Errorf("remove what an earlier hearth left: %w", err)
 	}
 	if s.backing, err = c.Backing.open(logger); err != nil {
-		return err
+		return nil, err
 	}
-	instances, err := c.openInstances(ctx, s, logger)
-	if err != nil {
-		return err
-	}
+	return c.openInstances(ctx, s, logger)
+}
+
+// openPool opens podman, if it is there by now, and the pool of its runners.
+func (c *serveCmd) openPool(ctx context.Context, s *stack, dir string, logger *slog.Logger) (err error) {
 	s.backend = newLateBackend(podman.Options{
 		DataDir: c.DataDir, Socket: c.PodmanSocket, HostRoot: c.HostRoot,
 		ExecServer: c.ExecServer, ExecMode: podman.ExecMode(c.ExecMode), Logger: logger,
@@ -76,30 +99,23 @@ func (c *serveCmd) build(ctx context.Context, logger *slog.Logger, s *stack) err
 		logger.Warn("actions cannot run until this is mended; the cache works", "error", err)
 	}
 	s.pool, err = runners.NewPool(s.backend, runners.Options{
-		Dir: dirs["runners"], MaxRunners: c.MaxRunners, Pause: runners.PausePolicy(c.Pause),
+		Dir: dir, MaxRunners: c.MaxRunners, Pause: runners.PausePolicy(c.Pause),
 		PauseDelay: pauseDelay(c.PauseDelay), IdleTimeout: c.IdleTimeout, Logger: logger,
 	})
-	if err != nil {
-		return err
-	}
+	return err
+}
+
+// openScheduler makes the stack of executors and what feeds it.
+func (c *serveCmd) openScheduler(s *stack, spool string, logger *slog.Logger) error {
 	slots, err := execution.NewSlots(execution.SlotsOptions{Total: c.total(), MaxQueued: c.MaxQueued, Logger: logger})
 	if err != nil {
 		return err
 	}
-	executor, err := s.observe(c.executor(s.pool, slots, dirs["spool"]), c.History, logger)
+	executor, err := s.observe(c.executor(s.pool, slots, spool), c.History, logger)
 	if err != nil {
 		return err
 	}
-	s.scheduler, err = execution.NewScheduler(executor, slots,
-		execution.SchedulerOptions{OrphanGrace: c.OrphanGrace, Logger: logger})
-	if err != nil {
-		return err
-	}
-	s.assets, err = c.Assets.open(c.DataDir, actioncache.NewDisk(s.blobs, "assets"), instances)
-	if err != nil {
-		return err
-	}
-	s.server, err = reapi.NewServer(instances, s.scheduler, reapi.WithAssets(s.assets.byName))
+	s.scheduler, err = execution.NewScheduler(executor, slots, execution.SchedulerOptions{OrphanGrace: c.OrphanGrace, Logger: logger})
 	return err
 }
 
