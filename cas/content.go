@@ -14,7 +14,7 @@ import (
 // A Content is read once, by one goroutine.
 type Content struct {
 	digest Digest
-	r      io.Reader
+	r      io.Reader // nil until it is needed, where data has all bytes
 	data   []byte    // all bytes, where the digest was computed from them
 	h      hash.Hash // nil once the digest was computed from these very bytes
 	n      int64
@@ -29,7 +29,17 @@ func NewContent(d Digest, r io.Reader) *Content {
 // Content computes the digest of data, which therefore needs no second check.
 // The caller does not change data afterwards.
 func (f Function) Content(data []byte) *Content {
-	return &Content{digest: f.Sum(data), r: bytes.NewReader(data), data: data}
+	return &Content{digest: f.Sum(data), data: data}
+}
+
+// Verify returns data as the content of d, if that is what they are. The caller
+// does not change them afterwards.
+func Verify(d Digest, data []byte) (*Content, error) {
+	var room [maxHexLen]byte
+	if int64(len(data)) != d.size || string(d.function.appendHash(room[:0], data)) != d.hash {
+		return nil, fmt.Errorf("%w: the bytes sent as %v are %v", ErrMismatch, d, d.function.Sum(data))
+	}
+	return &Content{digest: d, data: data}, nil
 }
 
 // Digest returns the digest that the bytes claim.
@@ -43,6 +53,9 @@ func (c *Content) Unread() bool { return c.n == 0 && c.err == nil }
 func (c *Content) Read(p []byte) (int, error) {
 	if c.err != nil {
 		return 0, c.err
+	}
+	if c.r == nil {
+		c.r = bytes.NewReader(c.data)
 	}
 	n, err := c.r.Read(p)
 	c.n += int64(n)

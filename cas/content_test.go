@@ -155,3 +155,28 @@ func TestReadAll(t *testing.T) {
 type readerFunc func(p []byte) (int, error)
 
 func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
+
+// REAPI 0.1, 0.3, C11.
+func TestVerify(t *testing.T) {
+	data := []byte("some bytes")
+	for _, f := range cas.Functions() {
+		for name, consume := range consumers {
+			c, err := cas.Verify(f.Sum(data), data)
+			if err != nil {
+				t.Fatal(f, err)
+			}
+			if got, err := consume(c); err != nil || !bytes.Equal(got, data) || c.Digest() != f.Sum(data) {
+				t.Errorf("%v %s: %q, %v", f, name, got, err)
+			}
+		}
+		longer, err := cas.ParseDigest(f, f.Sum(data).Hash(), 11)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for what, d := range map[string]cas.Digest{"other bytes": f.Sum([]byte("some BYTES")), "fewer bytes": longer, "no bytes": f.Empty()} {
+			if _, err := cas.Verify(d, data); !errors.Is(err, cas.ErrMismatch) {
+				t.Errorf("%v, the digest of %s: %v", f, what, err)
+			}
+		}
+	}
+}

@@ -124,10 +124,24 @@ func (f Function) New(size int64) hash.Hash {
 
 // Sum returns the digest of data.
 func (f Function) Sum(data []byte) Digest {
-	size := int64(len(data))
-	h := f.New(size)
+	var room [maxHexLen]byte
+	return Digest{function: f, hash: string(f.appendHash(room[:0], data)), size: int64(len(data))}
+}
+
+// maxHexLen is the longest HexLen.
+const maxHexLen = 2 * sha512.Size
+
+// appendHash appends the hash of data in hexadecimal. Small blobs come by the
+// hundred thousand, most of them under SHA-256.
+func (f Function) appendHash(b, data []byte) []byte {
+	if f == SHA256 {
+		sum := sha256.Sum256(data)
+		return hex.AppendEncode(b, sum[:])
+	}
+	var sum [sha512.Size]byte
+	h := f.New(int64(len(data)))
 	h.Write(data)
-	return f.digest(h, size)
+	return hex.AppendEncode(b, h.Sum(sum[:0]))
 }
 
 // Empty returns the digest of the empty blob.

@@ -27,32 +27,40 @@ func (s *casServer) BatchUpdateBlobs(ctx context.Context, req *repb.BatchUpdateB
 			return nil, rpcError(err)
 		}
 	}
-	resp := &repb.BatchUpdateBlobsResponse{Responses: make([]*repb.BatchUpdateBlobsResponse_Response, 0, len(req.GetRequests()))}
-	for _, r := range req.GetRequests() {
-		resp.Responses = append(resp.Responses, &repb.BatchUpdateBlobsResponse_Response{
-			Digest: r.GetDigest(),
-			Status: inline(s.update(ctx, instance.Store, req.GetDigestFunction(), r)),
-		})
+	list := make([]repb.BatchUpdateBlobsResponse_Response, len(req.GetRequests()))
+	resp := &repb.BatchUpdateBlobsResponse{Responses: make([]*repb.BatchUpdateBlobsResponse_Response, len(list))}
+	for i, status := range statuses(s.update(ctx, instance.Store, req)) {
+		list[i].Digest, list[i].Status = req.GetRequests()[i].GetDigest(), status
+		resp.Responses[i] = &list[i]
 	}
 	return resp, nil
 }
 
-func (s *casServer) update(ctx context.Context, store cas.Store, named repb.DigestFunction_Value, r *repb.BatchUpdateBlobsRequest_Request) error {
-	d, err := cas.FromProto(named, r.GetDigest())
-	if err != nil {
-		return err
+// update stores what is right of a batch. Each entry has its own error.
+func (s *casServer) update(ctx context.Context, store cas.Store, req *repb.BatchUpdateBlobsRequest) []error {
+	errs := make([]error, len(req.GetRequests()))
+	contents := make([]*cas.Content, 0, len(errs))
+	entries := make([]int, 0, len(errs)) // whose contents they are
+	for i, r := range req.GetRequests() {
+		content, err := s.content(req.GetDigestFunction(), r)
+		if errs[i] = err; err == nil {
+			contents, entries = append(contents, content), append(entries, i)
+		}
 	}
-	content, err := s.content(d, r)
-	if err != nil {
-		return err
+	for i, err := range cas.PutAll(ctx, store, contents) {
+		errs[entries[i]] = err
 	}
-	return store.Put(ctx, content)
+	return errs
 }
 
 // content is what one entry of a batch sends.
-func (s *casServer) content(d cas.Digest, r *repb.BatchUpdateBlobsRequest_Request) (*cas.Content, error) {
+func (s *casServer) content(named repb.DigestFunction_Value, r *repb.BatchUpdateBlobsRequest_Request) (*cas.Content, error) {
+	d, err := cas.FromProto(named, r.GetDigest())
+	if err != nil {
+		return nil, err
+	}
 	if r.GetCompressor() == repb.Compressor_IDENTITY {
-		return matching(d, r.GetData())
+		return cas.Verify(d, r.GetData())
 	}
 	c, err := s.codecs.find(r.GetCompressor())
 	if err != nil {
@@ -78,12 +86,14 @@ func (s *casServer) BatchReadBlobs(ctx context.Context, req *repb.BatchReadBlobs
 		}
 	}
 	compressor := choose(req.GetAcceptableCompressors())
-	resp := &repb.BatchReadBlobsResponse{Responses: make([]*repb.BatchReadBlobsResponse_Response, 0, len(digests))}
-	for _, d := range digests {
-		data, err := cas.ReadAll(ctx, instance.Store, d, maxBatchBytes)
-		r := &repb.BatchReadBlobsResponse_Response{Digest: d.Proto(), Data: data, Status: inline(err)}
+	blobs, errs := cas.GetAll(ctx, instance.Store, digests)
+	list := make([]repb.BatchReadBlobsResponse_Response, len(digests))
+	resp := &repb.BatchReadBlobsResponse{Responses: make([]*repb.BatchReadBlobsResponse_Response, len(digests))}
+	for i, status := range statuses(errs) {
+		r := &list[i]
+		r.Digest, r.Data, r.Status = req.GetDigests()[i], blobs[i], status
 		s.compress(r, compressor)
-		resp.Responses = append(resp.Responses, r)
+		resp.Responses[i] = r
 	}
 	return resp, nil
 }
@@ -107,12 +117,15 @@ func (s *casServer) compress(r *repb.BatchReadBlobsResponse_Response, compressor
 	r.Data, r.Compressor = packed.Bytes(), compressor
 }
 
-// inline is the status of one blob of a batch.
-func inline(err error) *status.Status {
-	if err == nil {
-		return &status.Status{}
+// statuses are those of the blobs of a batch. Those without an error share one.
+func statuses(errs []error) []*status.Status {
+	list, ok := make([]*status.Status, len(errs)), &status.Status{}
+	for i, err := range errs {
+		if list[i] = ok; err != nil {
+			list[i] = newStatus(codeOf(err), err).Proto()
+		}
 	}
-	return newStatus(codeOf(err), err).Proto()
+	return list
 }
 
 // batchSize adds up a batch without overflowing.

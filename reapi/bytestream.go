@@ -4,34 +4,25 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"sync"
 
 	"google.golang.org/genproto/googleapis/bytestream"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/status"
 
 	"github.com/hearth-build/hearth/cas"
 )
-
-// chunkBytes is how much of a blob one message carries: large enough that the
-// message costs little, far below the 4 MiB that clients are ready to receive.
-const chunkBytes = 512 << 10
 
 type byteStreamServer struct {
 	bytestream.UnimplementedByteStreamServer
 	instances Instances
 	codecs    *codecs
 	uploads   *uploads
-	chunks    sync.Pool // of *[]byte with chunkBytes
+	chunks    chunkPool
 }
 
 func newByteStreamServer(instances Instances, codecs *codecs, uploads *uploads) *byteStreamServer {
-	return &byteStreamServer{
-		instances: instances,
-		codecs:    codecs,
-		uploads:   uploads,
-		chunks:    sync.Pool{New: func() any { b := make([]byte, chunkBytes); return &b }},
-	}
+	return &byteStreamServer{instances: instances, codecs: codecs, uploads: uploads}
 }
 
 // Read streams a blob from read_offset on, which counts bytes of the blob also
@@ -68,21 +59,18 @@ func (s *byteStreamServer) Read(req *bytestream.ReadRequest, stream bytestream.B
 }
 
 // send sends exactly limit bytes of the blob.
-func (s *byteStreamServer) send(stream bytestream.ByteStream_ReadServer, blob io.Reader, limit int64) error {
-	chunk := s.chunks.Get().(*[]byte)
-	defer s.chunks.Put(chunk)
+func (s *byteStreamServer) send(stream messageSender, blob io.Reader, limit int64) error {
 	for limit > 0 {
-		n, err := io.ReadFull(blob, (*chunk)[:min(limit, chunkBytes)])
-		if n > 0 {
-			// Send has encoded the message when it returns, so the chunk is free.
-			if err := stream.Send(&bytestream.ReadResponse{Data: (*chunk)[:n]}); err != nil {
-				return err
-			}
-			limit -= int64(n)
-		}
-		if err != nil && limit > 0 {
+		chunk := s.chunks.Get(int(min(limit, chunkBytes)))
+		n, err := io.ReadFull(blob, *chunk)
+		if err != nil {
+			s.chunks.Put(chunk)
 			return rpcError(fmt.Errorf("read blob: %w", err))
 		}
+		if err := stream.SendMsg(&readMessage{mem.NewBuffer(chunk, &s.chunks)}); err != nil {
+			return err
+		}
+		limit -= int64(n)
 	}
 	return nil
 }

@@ -29,9 +29,11 @@ func (s *casServer) FindMissingBlobs(ctx context.Context, req *repb.FindMissingB
 	if err != nil {
 		return nil, rpcError(err)
 	}
-	resp := &repb.FindMissingBlobsResponse{}
-	for _, d := range missing {
-		resp.MissingBlobDigests = append(resp.MissingBlobDigests, d.Proto())
+	list := make([]repb.Digest, len(missing))
+	resp := &repb.FindMissingBlobsResponse{MissingBlobDigests: make([]*repb.Digest, len(missing))}
+	for i, d := range missing {
+		list[i].Hash, list[i].SizeBytes = d.Hash(), d.Size()
+		resp.MissingBlobDigests[i] = &list[i]
 	}
 	return resp, nil
 }

@@ -11,6 +11,10 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/hearth-build/hearth/cas"
+	"github.com/hearth-build/hearth/cas/actioncache"
+	"github.com/hearth-build/hearth/cas/disk"
+	"github.com/hearth-build/hearth/cas/memory"
+	"github.com/hearth-build/hearth/reapi"
 )
 
 // badDigests are malformed in each way that there is (REAPI B2, B3, B6, B12, 0.4).
@@ -110,6 +114,55 @@ func TestBatchUpdateBlobs(t *testing.T) {
 	data, err := cas.ReadAll(t.Context(), f.instances[""].Store, cas.SHA256.Sum([]byte("good")), 10)
 	if err != nil || string(data) != "good" {
 		t.Errorf("stored %q, %v", data, err)
+	}
+}
+
+// REAPI C9, C13, C15, C16: whatever a store does with a batch as a whole, each
+// entry fails or succeeds on its own.
+func TestBatchOnEachStore(t *testing.T) {
+	const budget = 256 << 10
+	d, err := disk.Open(t.Context(), disk.Options{Dir: t.TempDir(), MaxBytes: budget})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	for name, store := range map[string]cas.Store{"disk": d.Namespace(""), "memory": memory.New(budget)} {
+		f := newFixtureOf(t, reapi.Instances{"": {Store: store, Results: actioncache.NewMemory(1000)}})
+		client := repb.NewContentAddressableStorageClient(f.conn)
+		small, file, tooLarge := []byte("small"), bytes.Repeat([]byte("f"), 100<<10), bytes.Repeat([]byte("l"), budget+1)
+		resp, err := client.BatchUpdateBlobs(t.Context(), &repb.BatchUpdateBlobsRequest{Requests: []*repb.BatchUpdateBlobsRequest_Request{
+			{Digest: digest("small"), Data: small},
+			{Digest: cas.SHA256.Sum(tooLarge).Proto(), Data: tooLarge},
+			{Digest: cas.SHA256.Sum(file).Proto(), Data: file},
+			{Digest: digest("other"), Data: small},
+			{Digest: digest("packed"), Data: []byte("no zstd"), Compressor: repb.Compressor_ZSTD},
+			{Digest: cas.SHA256.Sum(file).Proto(), Data: file[1:]},
+			{Digest: digest("last"), Data: []byte("last")},
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, want := range []codes.Code{0, codes.InvalidArgument, 0, codes.InvalidArgument, codes.InvalidArgument, codes.InvalidArgument, 0} {
+			if r := resp.GetResponses()[i]; codes.Code(r.GetStatus().GetCode()) != want {
+				t.Errorf("%s: entry %d: %v, want %v", name, i, r.GetStatus(), want)
+			}
+		}
+		read, err := client.BatchReadBlobs(t.Context(), &repb.BatchReadBlobsRequest{Digests: []*repb.Digest{
+			digest("other"), digest("last"), cas.SHA256.Sum(file).Proto(), digest(""), cas.SHA256.Sum(tooLarge).Proto(), digest("last"), digest("small"),
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, want := range [][]byte{nil, []byte("last"), file, {}, nil, []byte("last"), small} {
+			r := read.GetResponses()[i]
+			if (want == nil) != (codes.Code(r.GetStatus().GetCode()) == codes.NotFound) || !bytes.Equal(r.GetData(), want) {
+				t.Errorf("%s: entry %d: %d bytes, %v", name, i, len(r.GetData()), r.GetStatus())
+			}
+		}
 	}
 }
 

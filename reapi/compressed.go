@@ -7,39 +7,45 @@ import (
 	"io"
 
 	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
-	"google.golang.org/genproto/googleapis/bytestream"
+	"google.golang.org/grpc/mem"
 
 	"github.com/hearth-build/hearth/cas"
 )
 
 // sendCompressed sends the next size bytes of a blob as a compressed stream.
-func (s *byteStreamServer) sendCompressed(stream bytestream.ByteStream_ReadServer, compressor repb.Compressor_Value, blob io.Reader, size int64) error {
+func (s *byteStreamServer) sendCompressed(stream messageSender, compressor repb.Compressor_Value, blob io.Reader, size int64) error {
 	c, err := s.codecs.find(compressor)
 	if err != nil {
 		return err
 	}
-	chunk := s.chunks.Get().(*[]byte)
-	defer s.chunks.Put(chunk)
-	out := &chunkSender{stream: stream, chunk: (*chunk)[:0]}
+	out := &chunkSender{stream: stream, chunks: &s.chunks}
+	defer out.discard()
 	if err := c.encode(out, blob, size); err != nil {
 		return err
 	}
 	return out.flush()
 }
 
+// messageSender is the sending side of a Read stream.
+type messageSender interface{ SendMsg(m any) error }
+
 // chunkSender makes messages of one chunk each out of smaller writes.
 type chunkSender struct {
-	stream bytestream.ByteStream_ReadServer
-	chunk  []byte
+	stream messageSender
+	chunks *chunkPool
+	chunk  *[]byte // nil, or what was not sent yet
 }
 
 // Write implements io.Writer.
 func (s *chunkSender) Write(p []byte) (int, error) {
 	written := len(p)
 	for len(p) > 0 {
-		n := min(len(p), cap(s.chunk)-len(s.chunk))
-		s.chunk, p = append(s.chunk, p[:n]...), p[n:]
-		if len(s.chunk) < cap(s.chunk) {
+		if s.chunk == nil {
+			s.chunk = s.chunks.Get(0)
+		}
+		n := min(len(p), chunkBytes-len(*s.chunk))
+		*s.chunk, p = append(*s.chunk, p[:n]...), p[n:]
+		if len(*s.chunk) < chunkBytes {
 			continue
 		}
 		if err := s.flush(); err != nil {
@@ -50,12 +56,19 @@ func (s *chunkSender) Write(p []byte) (int, error) {
 }
 
 func (s *chunkSender) flush() error {
-	if len(s.chunk) == 0 {
+	if s.chunk == nil {
 		return nil
 	}
-	err := s.stream.Send(&bytestream.ReadResponse{Data: s.chunk})
-	s.chunk = s.chunk[:0]
-	return err
+	data := mem.NewBuffer(s.chunk, s.chunks)
+	s.chunk = nil
+	return s.stream.SendMsg(&readMessage{data})
+}
+
+// discard gives up what was not sent.
+func (s *chunkSender) discard() {
+	if s.chunk != nil {
+		s.chunks.Put(s.chunk)
+	}
 }
 
 // wholeBytes is the size up to which a compressed blob is collected before it is
@@ -85,7 +98,7 @@ func (s *byteStreamServer) putCompressed(ctx context.Context, store cas.Putter, 
 	switch {
 	case err != nil:
 		return 0, err
-	case in.finished && len(in.data) == 0:
+	case in.finished && in.data.size() == 0:
 		return in.offset, nil
 	default: // another client was quicker
 		return -1, nil
@@ -111,17 +124,7 @@ func unpack(c codec, d cas.Digest, packed []byte) (*cas.Content, error) {
 	if err != nil {
 		return nil, err
 	}
-	return matching(d, plain)
-}
-
-// matching is the content of d, if data is. A store need not read what it has,
-// but a client must hear of its mistake.
-func matching(d cas.Digest, data []byte) (*cas.Content, error) {
-	content := d.Function().Content(data)
-	if content.Digest() != d {
-		return nil, fmt.Errorf("%w: the bytes sent as %v are %v", cas.ErrMismatch, d, content.Digest())
-	}
-	return content, nil
+	return cas.Verify(d, plain)
 }
 
 // maxPacked is how many bytes a blob may have when compressed. No compressor

@@ -46,6 +46,7 @@ func NewServer(instances Instances, scheduler *execution.Scheduler, options ...O
 	s := &Server{
 		Server: grpc.NewServer(
 			grpc.MaxRecvMsgSize(maxReceive),
+			grpc.ForceServerCodecV2(newWireCodec()),
 			// Bazel's --grpc_keepalive_time may be as short as this.
 			grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
 			grpc.KeepaliveParams(keepalive.ServerParameters{Time: time.Minute, Timeout: 20 * time.Second}),

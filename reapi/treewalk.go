@@ -6,7 +6,6 @@ import (
 	"fmt"
 
 	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
-	"golang.org/x/sync/errgroup"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/hearth-build/hearth/cas"
@@ -16,9 +15,7 @@ const (
 	// treeBatch and treeBatchBytes bound what is read before the first of it is
 	// given out.
 	treeBatch      = 256
-	treeBatchBytes = 2 * maxDirectory
-	// treeReaders is how many of them are read at a time.
-	treeReaders = 8
+	treeBatchBytes = maxDirectory
 	// maxDirectory is what fits into a message; larger ones cannot be sent.
 	maxDirectory = maxReplyBytes - 1<<10
 	// maxTreeNodes is how many distinct directories a tree may have.
@@ -26,8 +23,7 @@ const (
 )
 
 // treeWalk goes through the distinct directories below a root, breadth first.
-// The way
-// depends on nothing but what the store holds. Directories that are
+// The way depends on nothing but what the store holds. Directories that are
 // absent or malformed are passed over, but have a position.
 type treeWalk struct {
 	store cas.Store
@@ -41,24 +37,31 @@ type treeWalk struct {
 
 // run walks. Of the root it demands to be there and to be a Directory.
 func (w *treeWalk) run(ctx context.Context) error {
-	if _, err := w.read(ctx, w.root); err != nil {
-		return err
-	}
 	w.queue, w.seen = []cas.Digest{w.root}, map[cas.Digest]struct{}{w.root: {}}
 	for position := 0; len(w.queue) > 0; {
 		batch := w.nextBatch()
-		directories, err := w.readAll(ctx, batch)
-		if err != nil {
+		blobs, errs := w.getAll(ctx, batch)
+		if err := context.Cause(ctx); err != nil {
 			return err
 		}
-		for _, d := range directories {
-			if err := w.visit(position, d); err != nil {
+		for i, digest := range batch {
+			err := errs[i]
+			if err == nil {
+				err = w.visit(position, digest, blobs[i])
+			}
+			if err != nil && (position == 0 || !passedOver(err)) {
 				return err
 			}
 			position++
 		}
 	}
 	return nil
+}
+
+// passedOver reports whether an error says that a directory is absent or is
+// none.
+func passedOver(err error) bool {
+	return errors.Is(err, cas.ErrNotFound) || errors.Is(err, errNoDirectory)
 }
 
 // nextBatch takes directories off the queue: one, and more if they are small.
@@ -73,62 +76,36 @@ func (w *treeWalk) nextBatch() []cas.Digest {
 	return batch
 }
 
-// readAll reads a batch; nil stands for what is passed over.
-func (w *treeWalk) readAll(ctx context.Context, batch []cas.Digest) ([]*repb.Directory, error) {
-	directories := make([]*repb.Directory, len(batch))
-	group, readCtx := errgroup.WithContext(ctx)
-	readers := min(treeReaders, len(batch))
-	for first := range readers {
-		group.Go(func() error {
-			for i := first; i < len(batch); i += readers {
-				d, err := w.read(readCtx, batch[i])
-				if err != nil && !errors.Is(err, cas.ErrNotFound) && !errors.Is(err, errInvalid) {
-					return err
-				}
-				directories[i] = d
-			}
-			return nil
-		})
+// getAll reads a batch. What is too large to be sent is not read.
+func (w *treeWalk) getAll(ctx context.Context, batch []cas.Digest) ([][]byte, []error) {
+	if len(batch) == 1 && batch[0].Size() > maxDirectory {
+		return make([][]byte, 1), []error{w.tooLarge(ctx, batch[0])}
 	}
-	if err := group.Wait(); err != nil {
-		return nil, err
-	}
-	return directories, context.Cause(ctx)
-}
-
-func (w *treeWalk) read(ctx context.Context, digest cas.Digest) (*repb.Directory, error) {
-	data, err := cas.ReadAll(ctx, w.store, digest, maxDirectory)
-	if errors.Is(err, cas.ErrTooLarge) {
-		err = w.tooLarge(ctx, digest, err)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("directory %v: %w", digest, err)
-	}
-	d := &repb.Directory{}
-	if err := proto.Unmarshal(data, d); err != nil {
-		return nil, fmt.Errorf("%w: %v is not a Directory: %v", errInvalid, digest, err) //nolint:errorlint // a parse error is nothing to look into
-	}
-	return d, nil
+	return cas.GetAll(ctx, w.store, batch)
 }
 
 // tooLarge is the error for a directory that cannot be sent, which is none if
 // there is no such blob: whoever made the tree can write any size.
-func (w *treeWalk) tooLarge(ctx context.Context, digest cas.Digest, err error) error {
-	missing, findErr := w.store.FindMissing(ctx, []cas.Digest{digest})
+func (w *treeWalk) tooLarge(ctx context.Context, digest cas.Digest) error {
+	missing, err := w.store.FindMissing(ctx, []cas.Digest{digest})
 	switch {
-	case findErr != nil:
-		return findErr
+	case err != nil:
+		return err
 	case len(missing) > 0:
 		return &cas.MissingError{Digests: missing}
 	default:
-		return err
+		return fmt.Errorf("%w: directory %v, at most %d bytes are sent", cas.ErrTooLarge, digest, maxDirectory)
 	}
 }
 
+// errNoDirectory: a blob is something else.
+var errNoDirectory = fmt.Errorf("%w: not a Directory", errInvalid)
+
 // visit gives out a directory and queues those of its children that are new.
-func (w *treeWalk) visit(position int, d *repb.Directory) error {
-	if d == nil {
-		return nil
+func (w *treeWalk) visit(position int, digest cas.Digest, data []byte) error {
+	d := &repb.Directory{}
+	if err := proto.Unmarshal(data, d); err != nil {
+		return fmt.Errorf("%w: %v: %v", errNoDirectory, digest, err) //nolint:errorlint // a parse error is nothing to look into
 	}
 	for _, child := range d.GetDirectories() {
 		digest, err := cas.FromProto(w.root.Function().Proto(), child.GetDigest())

@@ -26,7 +26,7 @@ type upload struct {
 
 	// Of the goroutine that puts.
 	from *writeCall
-	data []byte // received, not read yet
+	data payload // received, not read yet
 
 	received atomic.Int64 // bytes from the start of the blob, without a gap
 
@@ -73,7 +73,7 @@ func (u *upload) put(ctx context.Context, store cas.Putter) {
 
 // Read implements io.Reader.
 func (u *upload) Read(p []byte) (int, error) {
-	for len(u.data) == 0 {
+	for u.data.size() == 0 {
 		in := u.from.in
 		switch {
 		case in.finished && in.offset == u.received.Load():
@@ -90,9 +90,7 @@ func (u *upload) Read(p []byte) (int, error) {
 		}
 		u.take()
 	}
-	n := copy(p, u.data)
-	u.data = u.data[n:]
-	return n, nil
+	return u.data.read(p), nil
 }
 
 // take gets what is new of the last message of the current call. A call may
@@ -100,10 +98,11 @@ func (u *upload) Read(p []byte) (int, error) {
 func (u *upload) take() {
 	in := u.from.in
 	if fresh := in.offset - u.received.Load(); fresh > 0 {
-		u.data = in.data[int64(len(in.data))-fresh:]
+		in.data.skip(in.data.size() - int(fresh))
+		u.data = in.data
 		u.received.Store(in.offset)
 	}
-	in.data = nil
+	in.data = payload{}
 }
 
 // park waits for a call to go on after the current one broke off.

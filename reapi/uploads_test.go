@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"google.golang.org/genproto/googleapis/bytestream"
+	"google.golang.org/grpc/mem"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/hearth-build/hearth/cas"
 	"github.com/hearth-build/hearth/cas/memory"
@@ -23,14 +25,20 @@ type scripted struct {
 	end      error
 }
 
-func (s *scripted) Recv() (*bytestream.WriteRequest, error) {
+func (s *scripted) RecvMsg(m any) error {
 	if len(s.messages) == 0 {
-		return nil, s.end
+		return s.end
 	}
-	m := s.messages[0]
+	data, err := proto.Marshal(s.messages[0])
+	if err != nil {
+		return err
+	}
 	s.messages = s.messages[1:]
-	return m, nil
+	return m.(*writeMessage).decode(mem.BufferSlice{mem.SliceBuffer(data)})
 }
+
+// payloadOf is data as they are received.
+func payloadOf(data []byte) payload { return payload{mem.BufferSlice{mem.SliceBuffer(data)}.Reader()} }
 
 var errCut = errors.New("the connection was cut")
 
@@ -287,9 +295,9 @@ func TestTakeOver(t *testing.T) {
 // hanging is a stream whose client is gone without having said so.
 type hanging struct{ until chan struct{} }
 
-func (h *hanging) Recv() (*bytestream.WriteRequest, error) {
+func (h *hanging) RecvMsg(any) error {
 	<-h.until
-	return nil, errCut
+	return errCut
 }
 
 // A call may begin with bytes that came after the client had asked.
@@ -355,7 +363,7 @@ func BenchmarkUpload(b *testing.B) {
 	o := newUploads(defaultUploadLimits())
 	b.Run("registered", func(b *testing.B) {
 		for b.Loop() {
-			call := newWriteCall(&incoming{stream: &scripted{end: io.EOF}, data: data, offset: 100, finished: true})
+			call := newWriteCall(&incoming{stream: &scripted{end: io.EOF}, data: payloadOf(data), offset: 100, finished: true})
 			u, err := o.start(b.Context(), memory.New(0), name, call)
 			if err != nil {
 				b.Fatal(err)
@@ -367,7 +375,7 @@ func BenchmarkUpload(b *testing.B) {
 	})
 	b.Run("direct", func(b *testing.B) {
 		for b.Loop() {
-			in := &incoming{stream: &scripted{end: io.EOF}, data: data, offset: 100, finished: true}
+			in := &incoming{stream: &scripted{end: io.EOF}, data: payloadOf(data), offset: 100, finished: true}
 			if err := memory.New(0).Put(b.Context(), cas.NewContent(name.digest, in)); err != nil {
 				b.Fatal(err)
 			}
