@@ -39,11 +39,16 @@ type fixture struct {
 	conn      *grpc.ClientConn
 	instances reapi.Instances
 	server    *reapi.Server
+	scheduler *execution.Scheduler
 	run       executorFunc
 }
 
 func newFixture(t testing.TB) *fixture {
 	t.Helper()
+	return newFixtureOf(t, newInstances())
+}
+
+func newInstances() reapi.Instances {
 	instances := reapi.Instances{}
 	for _, name := range []string{"", "team/one"} {
 		store := memory.New(64 << 20)
@@ -51,10 +56,15 @@ func newFixture(t testing.TB) *fixture {
 			Name: name, Store: store, Results: actioncache.Complete(actioncache.NewMemory(1000), store),
 		}
 	}
-	return newFixtureOf(t, instances)
+	return instances
 }
 
 func newFixtureOf(t testing.TB, instances reapi.Instances) *fixture {
+	t.Helper()
+	return newFixtureWith(t, instances, execution.SchedulerOptions{})
+}
+
+func newFixtureWith(t testing.TB, instances reapi.Instances, opts execution.SchedulerOptions, options ...reapi.Option) *fixture {
 	t.Helper()
 	f := &fixture{t: t, instances: instances}
 	slots, err := execution.NewSlots(execution.SlotsOptions{
@@ -63,14 +73,14 @@ func newFixtureOf(t testing.TB, instances reapi.Instances) *fixture {
 	if err != nil {
 		t.Fatal(err)
 	}
-	scheduler, err := execution.NewScheduler(execution.WithAdmission(executorFunc(
+	f.scheduler, err = execution.NewScheduler(execution.WithAdmission(executorFunc(
 		func(ctx context.Context, task *execution.Task, report execution.Report) *execution.Outcome {
 			return f.run(ctx, task, report)
-		}), slots), slots, execution.SchedulerOptions{})
+		}), slots), slots, opts)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if f.server, err = reapi.NewServer(f.instances, scheduler); err != nil {
+	if f.server, err = reapi.NewServer(f.instances, f.scheduler, options...); err != nil {
 		t.Fatal(err)
 	}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -85,7 +95,7 @@ func newFixtureOf(t testing.TB, instances reapi.Instances) *fixture {
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
-		_ = scheduler.Close(ctx) // says only whether runs had to be cancelled
+		_ = f.scheduler.Close(ctx) // says only whether runs had to be cancelled
 		if err := f.conn.Close(); err != nil {
 			t.Error(err)
 		}

@@ -26,9 +26,11 @@ type waiter struct {
 // waits. It is called by a timer.
 func (s *Slots) look() {
 	s.mu.Lock()
-	waiters := s.waiters(time.Now())
+	begin := time.Now()
+	waiters := s.waiters(begin)
 	if s.waiting() > 0 {
-		s.watch.Reset(lookInterval)
+		// With very many it takes a while, which must not become a burden.
+		s.watch.Reset(max(lookInterval, 100*time.Since(begin)))
 	} else {
 		s.watch = nil
 	}

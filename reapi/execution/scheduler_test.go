@@ -31,6 +31,7 @@ type bench struct {
 	*execution.Scheduler
 	t        *testing.T
 	instance *execution.Instance
+	run      executorFunc
 }
 
 func newBench(t *testing.T, slots int, opts execution.SchedulerOptions, run executorFunc) *bench {
@@ -39,11 +40,15 @@ func newBench(t *testing.T, slots int, opts execution.SchedulerOptions, run exec
 	if err != nil {
 		t.Fatal(err)
 	}
-	scheduler, err := execution.NewScheduler(execution.WithAdmission(run, s), s, opts)
+	b := &bench{t: t, instance: newInstance(""), run: run}
+	execute := executorFunc(func(ctx context.Context, task *execution.Task, report execution.Report) *execution.Outcome {
+		return b.run(ctx, task, report)
+	})
+	b.Scheduler, err = execution.NewScheduler(execution.WithAdmission(execute, s), s, opts)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &bench{Scheduler: scheduler, t: t, instance: newInstance("")}
+	return b
 }
 
 // cpus is a machine with ample memory.

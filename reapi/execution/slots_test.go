@@ -33,7 +33,7 @@ func newMachine(t testing.TB, total Resources) *machine {
 // arrive makes a run wait, or run if there is room.
 func (m *machine) arrive(need Resources, from string) *ticket {
 	m.t.Helper()
-	ticket := newTicket(nil, nil)
+	ticket := newTicket(&Task{}, func(Wait) {})
 	need.Runners = 1
 	ticket.needs = need
 	m.join(ticket, placeOf(from))
