@@ -3,6 +3,7 @@ package reapi
 import (
 	"context"
 	"errors"
+	"strings"
 	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/code"
@@ -116,7 +117,7 @@ func StatusName(err error) string {
 const retryAfter = 5 * time.Second
 
 func newStatus(code codes.Code, err error, details ...protoadapt.MessageV1) *status.Status {
-	s := status.New(code, err.Error())
+	s := status.New(code, strings.ToValidUTF8(err.Error(), "?"))
 	if code == codes.ResourceExhausted || code == codes.Unavailable {
 		details = append(details, &errdetails.RetryInfo{RetryDelay: durationpb.New(retryAfter)})
 	}

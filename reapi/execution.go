@@ -116,7 +116,8 @@ func operationMessage(ctx context.Context, op *execution.Operation, state execut
 }
 
 func executeResponse(ctx context.Context, op *execution.Operation, out *execution.Outcome, hints inlineHints) *repb.ExecuteResponse {
-	resp := &repb.ExecuteResponse{Result: out.Result, CachedResult: out.Cached, Message: out.Message}
+	// Headers may have brought in what a message cannot carry.
+	resp := &repb.ExecuteResponse{Result: out.Result, CachedResult: out.Cached, Message: strings.ToValidUTF8(out.Message, "?")}
 	if out.Result != nil {
 		resp.Result = withInlined(ctx, op.Request().Instance.Store, op.Action().Function(), out.Result, hints)
 	}

@@ -8,11 +8,10 @@ import (
 	"github.com/hearth-build/hearth/execserver"
 )
 
-// Command, Result and StartError are the exec server's, under the names that
-// this package's users know.
+// Command and StartError are the exec server's, under the names that this
+// package's users know.
 type (
 	Command    = execserver.Command
-	Result     = execserver.Result
 	StartError = execserver.StartError
 )
 
@@ -48,11 +47,9 @@ type Runs interface {
 	// Run runs cmd to its end and returns when none of its processes is left.
 	// What it prints goes to stdout and stderr. Cancelling ctx kills it.
 	// *execserver.StartError: nothing was run. Any other error: the instance is
-	// in doubt and must be removed.
+	// in doubt and must be removed. A container that the kernel ended for lack
+	// of memory is no error, but a result with Memory.Kills: its last.
 	Run(ctx context.Context, cmd Command, stdout, stderr io.Writer) (Result, error)
-	// OOMKills counts the processes of this container that the kernel killed
-	// for lack of memory, since the start.
-	OOMKills(ctx context.Context) (int, error)
 }
 
 // Freezes stops and continues all processes of a container.

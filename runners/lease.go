@@ -14,7 +14,6 @@ type Lease struct {
 	r      *runner
 	info   LeaseInfo
 	freeze *freezing // to wait for, and to undo, before the runner can be used
-	kills  int       // for lack of memory, before this lease
 
 	// Guarded by pool.mu.
 	ended bool
@@ -51,16 +50,17 @@ func (l *Lease) Image() Image { return l.r.image }
 //   - ErrClosed: the pool was shut down and did not wait any longer;
 //   - anything else is ErrLost.
 //
-// After all but the first, and after a timeout, the runner is not used again.
+// After all but the first the runner is not used again, and neither is it after
+// a timeout, or after memory ran out.
 func (l *Lease) Run(ctx context.Context, cmd Command, stdout, stderr io.Writer) (Result, error) {
-	if err := l.countKills(ctx); err != nil {
-		return Result{}, l.runError(ctx, err)
-	}
 	out, errOut := &watched{w: stdout}, &watched{w: stderr}
 	res, err := l.r.instance.Run(ctx, cmd, out, errOut)
 	if err == nil {
-		if res.TimedOut {
+		switch {
+		case res.TimedOut:
 			l.doubtIt("its last action timed out")
+		case res.Memory.Kills > 0:
+			l.doubtIt("its last action ran out of memory")
 		}
 		return res, nil
 	}
@@ -86,30 +86,6 @@ func (l *Lease) runError(ctx context.Context, err error) error {
 		l.doubtIt(fmt.Sprintf("it failed its last action: %v", err))
 		return fmt.Errorf("%w: %s: %w", ErrLost, l.r.id, err)
 	}
-}
-
-// countKills notes what is not this action's doing. It reads a counter, which
-// is cheap beside running a command; afterwards it could not be told any more.
-func (l *Lease) countKills(ctx context.Context) error {
-	if !l.info.Warm {
-		return nil
-	}
-	kills, err := l.r.instance.OOMKills(ctx)
-	if err != nil {
-		return fmt.Errorf("count the processes killed for lack of memory: %w", err)
-	}
-	l.kills = kills
-	return nil
-}
-
-// OOMKills counts the processes that the kernel killed for lack of memory since
-// Run began.
-func (l *Lease) OOMKills(ctx context.Context) (int, error) {
-	kills, err := l.r.instance.OOMKills(ctx)
-	if err != nil {
-		return 0, l.runError(ctx, fmt.Errorf("count the processes killed for lack of memory: %w", err))
-	}
-	return kills - l.kills, nil
 }
 
 // Release ends the lease. The runner is kept if its platform says so and there

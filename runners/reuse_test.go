@@ -253,19 +253,21 @@ func TestRunPassesResultAndOutput(t *testing.T) {
 	})
 }
 
-func TestOOMKillsAreOfThisLeaseAlone(t *testing.T) {
+func TestRunnerIsNotUsedAgainWhenMemoryRanOut(t *testing.T) {
 	inBubble(t, runners.Options{}, func(r *rig) {
-		for _, kills := range []int{2, 0, 1} {
+		for _, kills := range []int{0, 1} {
 			lease := r.acquire(r.recycled())
-			r.fake.SetProgram(func(ctx context.Context, p runnertest.Process) (runners.Result, error) {
-				r.fake.AddOOMKills(p.RunnerID, kills)
-				return runnertest.Builtins(ctx, p)
+			want := runners.Memory{Peak: 2, Limit: 3, Kills: kills}
+			r.fake.SetProgram(func(context.Context, runnertest.Process) (runners.Result, error) {
+				return runners.Result{Memory: want}, nil
 			})
-			r.run(lease, "true")
-			if got, err := lease.OOMKills(r.Context()); err != nil || got != kills {
-				r.Errorf("%d %v, want %d", got, err, kills)
+			res, err := lease.Run(r.Context(), runners.Command{Args: []string{"true"}}, io.Discard, io.Discard)
+			if err != nil || res.Memory != want {
+				r.Errorf("%+v %v, want %+v", res, err, want)
 			}
 			lease.Release()
+			state := map[int]runners.State{0: runners.Idle, 1: runners.Removed}[kills]
+			r.wantState(lease.Info().RunnerID, state)
 		}
 	})
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/docker/go-units"
 
 	"github.com/hearth-build/hearth/reapi"
+	"github.com/hearth-build/hearth/runners/podman"
 )
 
 // bytesFlag is a size such as 50GiB.
@@ -42,6 +43,7 @@ type serveCmd struct {
 	ExecMode        string            `help:"How commands run in a container: execserver, or podman-exec, the slow way to compare with." enum:"execserver,podman-exec" default:"execserver"`
 	ExecServer      string            `help:"The hearth-execserver program; default: the one beside this program." name:"execserver" placeholder:"FILE"`
 	HostRoot        string            `help:"Directory that the container image \"host\" shows." default:"/" type:"path"`
+	RunnerMemory    bytesFlag         `help:"Most memory that a container may use, such as 8GiB; 0 takes seven eighths of the machine's." default:"0"`
 	PodmanSocket    string            `help:"Socket of a podman service; default: podman's own, or else a service that hearth starts." placeholder:"PATH"`
 	DefaultProperty map[string]string `help:"Platform properties of actions that do not set them." placeholder:"NAME=VALUE"`
 
@@ -72,6 +74,9 @@ func (c *serveCmd) validate() error {
 	positive("idle-timeout", c.IdleTimeout > 0, c.IdleTimeout)
 	if c.DefaultTimeout > c.MaxTimeout {
 		errs = append(errs, fmt.Errorf("--default-timeout %v is over --max-timeout %v", c.DefaultTimeout, c.MaxTimeout))
+	}
+	if c.RunnerMemory < 0 || c.RunnerMemory > 0 && int64(c.RunnerMemory) < podman.LeastMemory {
+		errs = append(errs, fmt.Errorf("--runner-memory is %d bytes: it must be at least 64MiB, or 0 for seven eighths of the machine's", int64(c.RunnerMemory)))
 	}
 	if c.MaxBytes < 0 || c.MaxRunners < 0 || c.PauseDelay < 0 || c.OrphanGrace < 0 || c.DrainTimeout < 0 {
 		errs = append(errs, errors.New("--max-bytes, --max-runners, --pause-delay, --orphan-grace and --drain-timeout cannot be negative"))

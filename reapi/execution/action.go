@@ -49,15 +49,10 @@ func (e *action) Execute(ctx context.Context, t *Task, report Report) *Outcome {
 	if err != nil {
 		return failed(err)
 	}
+	defer lease.Release() // it knows itself of all that makes the runner unfit for another
 	t.runner = lease.Info()
 	a := &attempt{task: t, job: job, report: report, lease: lease, root: filepath.Join(lease.Dir(), rootName)}
-	out, doubt := a.run(ctx, e.SpoolDir, e.MaxPrinted)
-	if doubt != "" {
-		lease.Discard(doubt)
-	} else {
-		lease.Release()
-	}
-	return out
+	return a.run(ctx, e.SpoolDir, e.MaxPrinted)
 }
 
 // attempt is one try to run a job in one runner.
@@ -71,21 +66,20 @@ type attempt struct {
 	printed *printed
 }
 
-// run stages, runs and captures. A doubt about the runner's state is the reason
-// for which it must not be used again.
-func (a *attempt) run(ctx context.Context, spoolDir string, maxPrinted int64) (out *Outcome, doubt string) {
+// run stages, runs and captures.
+func (a *attempt) run(ctx context.Context, spoolDir string, maxPrinted int64) *Outcome {
 	a.task.Enter(a.report, Progress{Step: StepInputs, Reason: "fetching the inputs"})
 	staged, err := a.task.Instance.Stager.Stage(ctx, a.job.inputs, a.root, a.job.stageOptions())
 	if err != nil {
-		return failed(fmt.Errorf("stage the input root: %w", err)), ""
+		return failed(fmt.Errorf("stage the input root: %w", err))
 	}
 	defer func() {
-		if err := staged.Remove(); err != nil && doubt == "" {
-			doubt = fmt.Sprintf("its input root could not be removed: %v", err)
+		if err := staged.Remove(); err != nil {
+			a.lease.Discard(fmt.Sprintf("its input root could not be removed: %v", err))
 		}
 	}()
 	if err := tree.Prepare(a.root, a.job.outputs, a.job.stageOptions()); err != nil {
-		return failed(err), ""
+		return failed(err)
 	}
 
 	a.printed = newPrinted(spoolDir, maxPrinted)
@@ -96,21 +90,17 @@ func (a *attempt) run(ctx context.Context, spoolDir string, maxPrinted int64) (o
 	res, err := a.lease.Run(ctx, command, a.printed.stdout, a.printed.stderr)
 	a.task.Enter(a.report, Progress{Step: StepOutputs})
 	if err != nil {
-		return failed(a.runError(ctx, err)), runDoubt(err)
+		return failed(a.runError(ctx, err))
 	}
 	a.task.Timeline.Virtual = res.Duration
 	return a.collect(ctx, res)
 }
 
 // collect turns what the command left into an outcome.
-func (a *attempt) collect(ctx context.Context, res runners.Result) (out *Outcome, doubt string) {
-	out = &Outcome{Message: a.explain(res)}
+func (a *attempt) collect(ctx context.Context, res runners.Result) *Outcome {
+	out := &Outcome{Message: a.explain(res)}
 	if res.TimedOut {
 		out.Err = fmt.Errorf("%w after %v", ErrTimeout, a.job.command.Timeout)
-		doubt = "its last action timed out"
-	} else if kills := oomKills(ctx, a.lease, res); kills > 0 {
-		out.Message = joinMessages(out.Message, fmt.Sprintf("The kernel killed %d of the action's processes for lack of memory.", kills))
-		doubt = "its last action ran out of memory"
 	}
 	result, err := tree.Capture(ctx, a.task.Store(), a.root, a.job.outputs)
 	if result == nil {
@@ -119,12 +109,14 @@ func (a *attempt) collect(ctx context.Context, res runners.Result) (out *Outcome
 	// What was printed may explain what is wrong with the outputs.
 	err = errors.Join(err, a.printed.store(ctx, a.task.Store(), a.task.ActionDigest.Function(), result))
 	result.ExitCode = exitCode(res)
+	auxiliary, auxErr := a.auxiliary(res)
+	result.ExecutionMetadata = &repb.ExecutedActionMetadata{AuxiliaryMetadata: auxiliary}
 	out.Result = result
 	// The first error says why; a timeout also explains outputs that are amiss.
-	if err != nil && out.Err == nil {
+	if err = errors.Join(err, auxErr); err != nil && out.Err == nil {
 		out.Err = fmt.Errorf("collect outputs: %w", err)
 	}
-	return out, doubt
+	return out
 }
 
 // runError makes the client's mistakes plain, and a cancelled run a cancelled one.
@@ -138,27 +130,4 @@ func (a *attempt) runError(ctx context.Context, err error) error {
 	default:
 		return err // of the runner, or of what takes the output
 	}
-}
-
-// runDoubt says why a runner in which a command could not be run is in doubt,
-// which it is unless nothing was started for a reason of the command's own.
-func runDoubt(err error) string {
-	var start *runners.StartError
-	if errors.As(err, &start) && !start.Fault() {
-		return ""
-	}
-	return fmt.Sprintf("its last action ended with: %v", err)
-}
-
-// oomKills counts the processes that the kernel killed, if the command's end
-// leaves that possible: a shell reports a killed child as 137.
-func oomKills(ctx context.Context, lease *runners.Lease, res runners.Result) int {
-	if exitCode(res) == 0 {
-		return 0
-	}
-	kills, err := lease.OOMKills(ctx)
-	if err != nil {
-		return 0 // the runner's next use will show whether it is broken
-	}
-	return kills
 }

@@ -33,6 +33,8 @@ type rig struct {
 	files    map[string]string // of the input root
 	command  *repb.Command
 	action   *repb.Action
+	// overrides are properties from headers.
+	overrides []runners.Property
 }
 
 func newRig(t *testing.T) *rig {
@@ -95,7 +97,7 @@ func (r *rig) run(ctx context.Context) *execution.Outcome {
 		r.action.InputRootDigest = put(r.t, r.instance.Store, root).Proto()
 	}
 	return r.executor.Execute(ctx, &execution.Task{
-		Instance: r.instance, Action: r.action, ActionDigest: cas.SHA256.Sum([]byte("action")),
+		Instance: r.instance, Action: r.action, ActionDigest: cas.SHA256.Sum([]byte("action")), Overrides: r.overrides,
 		Timeline: execution.Timeline{Queued: time.Now()},
 	}, noReport)
 }

@@ -31,6 +31,7 @@ type Backend struct {
 	host       hostImage
 	cgroups    cgroups
 	limits     []spec.POSIXRlimit
+	memory     int64  // that a runner may use; 0: no limit can be set
 	execServer string // a copy of the program
 	pulls      *pulls
 	lock       *os.File
@@ -106,6 +107,12 @@ func (b *Backend) openService(ctx context.Context) error {
 		return err
 	}
 	b.cgroups, b.limits = plan.cgroups, plan.limits
+	if b.memory, err = b.cgroups.memoryLimit(b.opts.Memory); err != nil {
+		return err
+	}
+	if b.memory == 0 {
+		b.log.Warn("actions can use all of the machine's memory: its cgroups have no memory controller")
+	}
 	conn, err := findService(ctx, b.opts, plan)
 	if err != nil {
 		return err

@@ -16,53 +16,72 @@ import (
 // cgroupFiles are the open files of one container's cgroups: to read or write
 // them takes some microseconds. A nil file means that the host does not offer it.
 type cgroupFiles struct {
+	*meter
 	v2Freezer bool
 	freeze    *os.File // freezer.state, cgroup.freeze
 	frozen    *os.File // the same, cgroup.events
 	v2CPU     bool
 	cpu       *os.File // cpuacct.usage, cpu.stat
-	memory    *os.File // memory.oom_control, memory.events
 	procs     string   // where the processes are listed
 }
 
 // openCgroup opens what can be had of a container's files. What cannot is told,
 // and is no reason to give up: podman offers slower ways.
 func (c cgroups) openCgroup(pid int, containerID string) (*cgroupFiles, error) {
-	f := &cgroupFiles{}
-	var errs []error
-	open := func(controller string, flag int, v1, v2 string) (file *os.File, isV2 bool) {
-		dir, isV2, err := c.directory(pid, containerID, controller)
-		if err == nil {
-			name := v1
-			if isV2 {
-				name = v2
-			}
-			file, err = os.OpenFile(filepath.Join(dir, name), flag, 0)
-		}
-		if err != nil {
-			errs = append(errs, err)
-			return nil, isV2
-		}
-		return file, isV2
-	}
-	f.freeze, f.v2Freezer = open("freezer", os.O_RDWR, "freezer.state", "cgroup.freeze")
-	f.frozen, _ = open("freezer", os.O_RDONLY, "freezer.state", "cgroup.events")
-	f.cpu, f.v2CPU = open("cpuacct", os.O_RDONLY, "cpuacct.usage", "cpu.stat")
-	f.memory, _ = open("memory", os.O_RDONLY, "memory.oom_control", "memory.events")
+	o := &opener{in: func(controller string) (string, bool, error) { return c.directory(pid, containerID, controller) }}
+	f := &cgroupFiles{meter: o.openMeter()}
+	f.freeze, f.v2Freezer = o.open("freezer", os.O_RDWR, "freezer.state", "cgroup.freeze")
+	f.frozen, _ = o.open("freezer", os.O_RDONLY, "freezer.state", "cgroup.events")
+	f.cpu, f.v2CPU = o.open("cpuacct", os.O_RDONLY, "cpuacct.usage", "cpu.stat")
 	if f.freeze != nil {
 		f.procs = filepath.Join(filepath.Dir(f.freeze.Name()), "cgroup.procs")
 	}
-	return f, errors.Join(errs...)
+	return f, errors.Join(o.errs...)
 }
 
 func (f *cgroupFiles) close() error {
 	var errs []error
-	for _, file := range []*os.File{f.freeze, f.frozen, f.cpu, f.memory} {
+	for _, file := range append(f.files(), f.freeze, f.frozen, f.cpu) {
 		if file != nil {
 			errs = append(errs, file.Close())
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// opener opens files in the cgroups of one container.
+type opener struct {
+	// in finds the directory that has a controller.
+	in   func(controller string) (dir string, v2 bool, err error)
+	errs []error // of what should be there
+}
+
+// open notes an error and returns nil for what cannot be opened.
+func (o *opener) open(controller string, flag int, v1, v2 string) (file *os.File, isV2 bool) {
+	file, isV2, err := o.attempt(controller, flag, v1, v2)
+	if err != nil {
+		o.errs = append(o.errs, err)
+	}
+	return file, isV2
+}
+
+// try is open for what many hosts do not have.
+func (o *opener) try(controller string, flag int, v1, v2 string) (file *os.File, isV2 bool) {
+	file, isV2, _ = o.attempt(controller, flag, v1, v2)
+	return file, isV2
+}
+
+func (o *opener) attempt(controller string, flag int, v1, v2 string) (file *os.File, isV2 bool, err error) {
+	dir, isV2, err := o.in(controller)
+	if err != nil {
+		return nil, isV2, err
+	}
+	name := v1
+	if isV2 {
+		name = v2
+	}
+	file, err = os.OpenFile(filepath.Join(dir, name), flag, 0)
+	return file, isV2, err
 }
 
 // canFreeze tells whether the cgroup can be frozen by its files.
@@ -114,20 +133,6 @@ func (f *cgroupFiles) cpuTime() (time.Duration, error) {
 	return time.Duration(n) * time.Microsecond, err
 }
 
-// oomKills counts the processes of the cgroup killed for lack of memory. A host
-// without the memory controller limits none.
-func (f *cgroupFiles) oomKills() (int, error) {
-	if f.memory == nil {
-		return 0, nil
-	}
-	text, err := readAll(f.memory)
-	if err != nil {
-		return 0, err
-	}
-	n, err := value(text, "oom_kill")
-	return int(n), err
-}
-
 // value finds the number of a line "name 12".
 func value(text []byte, name string) (int64, error) {
 	for line := range strings.Lines(string(text)) {
@@ -139,12 +144,18 @@ func value(text []byte, name string) (int64, error) {
 	return 0, fmt.Errorf("there is no %s in %q", name, text)
 }
 
-// readAll reads a file of the kernel, which makes it anew at each read.
-func readAll(f *os.File) ([]byte, error) {
-	buf := make([]byte, 1024)
+// readAll reads a short file of the kernel.
+func readAll(f *os.File) ([]byte, error) { return readInto(f, make([]byte, 1024)) }
+
+// readInto reads a file of the kernel, which makes it anew at each read, as far
+// as there is room for whole lines.
+func readInto(f *os.File, buf []byte) ([]byte, error) {
 	n, err := f.ReadAt(buf, 0)
 	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, fmt.Errorf("read %s: %w", f.Name(), err)
+	}
+	if n == len(buf) {
+		n = bytes.LastIndexByte(buf, '\n') + 1
 	}
 	return buf[:n], nil
 }

@@ -58,7 +58,7 @@ func (c *classicInstance) Run(ctx context.Context, cmd runners.Command, stdout, 
 	if err := c.unpause(ctx); err != nil {
 		return runners.Result{}, err
 	}
-	result, err := c.exec(ctx, cmd, stdout, stderr)
+	result, err := c.measured(ctx, func() (runners.Result, error) { return c.exec(ctx, cmd, stdout, stderr) })
 	var notStarted *runners.StartError
 	if err != nil && !errors.As(err, &notStarted) {
 		return result, err

@@ -2,6 +2,7 @@ package podman
 
 import (
 	"errors"
+	"testing"
 
 	"github.com/hearth-build/hearth/runners"
 )
@@ -14,8 +15,43 @@ func ForgetCgroup(in runners.Instance) error {
 		return errors.New("not a runner with an exec server")
 	}
 	err := real.cgroup.close()
-	real.cgroup = &cgroupFiles{}
+	real.cgroup = &cgroupFiles{meter: &meter{}}
 	return err
+}
+
+// Meter is a meter of a directory.
+type Meter struct{ m *meter }
+
+// NewMeter takes a directory for a cgroup.
+func NewMeter(dir string, v2 bool) (*Meter, error) {
+	o := &opener{in: func(string) (string, bool, error) { return dir, v2, nil }}
+	m := &Meter{m: o.openMeter()}
+	return m, errors.Join(o.errs...)
+}
+
+// Begin is begin.
+func (m *Meter) Begin(t *testing.T) {
+	t.Helper()
+	if err := m.m.begin(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// End is end.
+func (m *Meter) End(t *testing.T) (res runners.Result) {
+	t.Helper()
+	if err := m.m.end(&res); err != nil {
+		t.Fatal(err)
+	}
+	return res
+}
+
+// Close closes the files.
+func (m *Meter) Close(t *testing.T) {
+	t.Helper()
+	if err := (&cgroupFiles{meter: m.m}).close(); err != nil {
+		t.Error(err)
+	}
 }
 
 // UnmountBelow is unmountBelow.

@@ -37,16 +37,40 @@ var _ runners.Instance = (*instance)(nil)
 
 // Run implements runners.Runs.
 func (in *instance) Run(ctx context.Context, cmd runners.Command, stdout, stderr io.Writer) (runners.Result, error) {
-	return in.client.Run(ctx, cmd, stdout, stderr)
+	return in.measured(ctx, func() (runners.Result, error) {
+		res, err := in.client.Run(ctx, cmd, stdout, stderr)
+		return runners.ResultOf(res), err
+	})
 }
 
-// OOMKills implements runners.Runs.
-func (in *instance) OOMKills(context.Context) (int, error) {
-	n, err := in.cgroup.oomKills()
-	if err != nil {
-		return 0, fmt.Errorf("count the memory kills in container %s: %w", in.spec.ID, err)
+// measured adds to the result of a command what its cgroup counted meanwhile.
+func (in *instance) measured(ctx context.Context, run func() (runners.Result, error)) (runners.Result, error) {
+	if err := in.cgroup.begin(); err != nil {
+		return runners.Result{}, fmt.Errorf("container %s: %w", in.spec.ID, err)
 	}
-	return n, nil
+	start := time.Now()
+	res, err := run()
+	var notStarted *runners.StartError
+	if errors.As(err, &notStarted) {
+		return res, err
+	}
+	unknown := in.cgroup.end(&res)
+	switch {
+	case err == nil && unknown != nil:
+		in.b.log.Warn("it is not known what an action used", "runner", in.spec.ID, "error", unknown)
+	case err != nil && res.Memory.Kills > 0 && ctx.Err() == nil && in.isGone(ctx):
+		// The kernel ended all there was, and with the exec server the rest.
+		res.Signal, res.Duration = syscall.SIGKILL, time.Since(start)
+		return res, nil
+	}
+	return res, err
+}
+
+// isGone waits a little for the end of the container's processes: the first one
+// ends last.
+func (in *instance) isGone(ctx context.Context) bool {
+	ended, err := in.init.ended(ctx, killPatience)
+	return ended && err == nil
 }
 
 // Freeze implements runners.Freezes.

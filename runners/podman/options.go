@@ -39,6 +39,9 @@ type Options struct {
 	Podman string
 	// HostRoot is the directory that runners.HostImage shows. Default: "/".
 	HostRoot string
+	// Memory is the most that a runner may use, in bytes, all of its processes and
+	// files in memory together. Default: seven eighths of the machine's.
+	Memory int64
 	// Logger for what happens to the service. Default: none.
 	Logger *slog.Logger
 }
@@ -75,6 +78,9 @@ func (o Options) Validate() error {
 	}
 	if info, err := os.Stat(o.HostRoot); !filepath.IsAbs(o.HostRoot) || err != nil || !info.IsDir() {
 		bad("HostRoot is %q: it must be the absolute path of a directory", o.HostRoot)
+	}
+	if o.Memory != 0 && o.Memory < LeastMemory {
+		bad("Memory is %d: it must be at least %d", o.Memory, LeastMemory)
 	}
 	if err := checkStatic(o.ExecServer); err != nil {
 		bad("ExecServer: %w", err)

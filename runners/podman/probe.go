@@ -85,7 +85,22 @@ func (p *prober) plan() bool {
 		p.ok("freezer", "only through podman, which takes about 10 ms instead of 0.1 ms: %s is not writable", cgroupRoot)
 	}
 	p.ok("ulimits", "%s", strings.ReplaceAll(host.ulimitList(), `"`, ""))
+	p.memory()
 	return true
+}
+
+// memory says what a runner may use.
+func (p *prober) memory() {
+	limit, err := p.host.cgroups.memoryLimit(p.opts.Memory)
+	switch {
+	case err != nil:
+		p.problem("memory", err, "")
+	case limit == 0:
+		p.ok("memory", "actions can use all of it, since the machine's cgroups have no memory controller; "+
+			"some machines have one with cgroup_enable=memory on the kernel's command line")
+	default:
+		p.ok("memory", "at most %d MiB for each runner (--runner-memory)", limit>>20)
+	}
 }
 
 // freezable tells whether hearth may write to a hierarchy's files.

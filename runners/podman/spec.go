@@ -33,9 +33,18 @@ const (
 // hostname is fixed, so that no output depends on which runner made it.
 const hostname = "hearth"
 
-// sharedMemory is the size of /dev/shm; podman's own default, 64 MB, is too
-// little for browsers and databases under test.
+// sharedMemory is the size of /dev/shm, or what of the runner's memory it may be
+// if that is less; podman's own default, 64 MB, is too little for browsers and
+// databases under test.
 const sharedMemory = 1 << 30
+
+// The parts of a runner's memory that its file systems in memory may be: all
+// together are less than the whole.
+const (
+	tmpPart   = 2 // /tmp
+	otherPart = 8 // /var/tmp and /dev/shm
+	smallPart = 32
+)
 
 // logSize bounds the log of a container.
 const logSize = 1 << 20
@@ -43,6 +52,9 @@ const logSize = 1 << 20
 // containerSpec describes a runner's container, but for the image.
 func (b *Backend) containerSpec(s runners.Spec) *specgen.SpecGenerator {
 	no, yes, now, shm := false, true, uint(0), int64(sharedMemory)
+	if b.memory > 0 {
+		shm = min(shm, b.memory/otherPart)
+	}
 	g := specgen.NewSpecGenerator("", false)
 	g.ContainerBasicConfig = specgen.ContainerBasicConfig{
 		Name:    s.ID,
@@ -63,6 +75,7 @@ func (b *Backend) containerSpec(s runners.Spec) *specgen.SpecGenerator {
 	g.ImageVolumeMode = "ignore"
 	g.NetNS = networkOf(s.Network)
 	g.Rlimits = b.limits
+	g.ResourceLimits = b.resources()
 	g.HealthConfig = &manifest.Schema2HealthConfig{Test: []string{"NONE"}}
 	g.ContainerSecurityConfig = security()
 	g.Mounts = b.mounts(s)
@@ -111,26 +124,30 @@ func (b *Backend) scratch(s runners.Spec) []string {
 // the image has there.
 func (b *Backend) mounts(s runners.Spec) []spec.Mount {
 	mounts := []spec.Mount{
-		tmpfs(containerDir, "mode=755"),
+		tmpfs(containerDir, "mode=755", b.share(smallPart)),
 		bind(b.execServer, containerExecServer, "bind", "ro", "rprivate"),
 		bind(filepath.Join(s.Dir, ctlDir), containerCtlDir, "bind", "rw", "rprivate", "noexec"),
 		// Of what the host mounts below later, all appears, and vanishes again.
 		bind(filepath.Join(s.Dir, runners.WorkDirName), runners.ContainerWorkDir, "rbind", "rw", "rslave"),
-		tmpfs("/tmp", "mode=1777"),
-		tmpfs("/var/tmp", "mode=1777"),
+		tmpfs("/tmp", "mode=1777", b.share(tmpPart)),
+		tmpfs("/var/tmp", "mode=1777", b.share(otherPart)),
 	}
 	if s.Image.Name == runners.HostImage {
-		mounts = append(mounts, tmpfs("/run", "mode=755"), tmpfs("/run/lock", "mode=1777"))
+		mounts = append(mounts, tmpfs("/run", "mode=755", b.share(smallPart)), tmpfs("/run/lock", "mode=1777", b.share(smallPart)))
 	}
 	return mounts
 }
 
 // tmpfs without a copy of what the image has there, which runtimes make unasked.
-func tmpfs(path, mode string) spec.Mount {
-	return spec.Mount{
+func tmpfs(path, mode, size string) spec.Mount {
+	m := spec.Mount{
 		Destination: path, Type: "tmpfs", Source: "tmpfs",
 		Options: []string{"rw", "nosuid", "nodev", "notmpcopyup", mode},
 	}
+	if size != "" {
+		m.Options = append(m.Options, size)
+	}
+	return m
 }
 
 func bind(source, path string, options ...string) spec.Mount {

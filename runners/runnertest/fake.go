@@ -14,14 +14,13 @@ import (
 
 // The calls of a Backend and its Instances, as Fake's hooks and counts name them.
 const (
-	OpResolve  = "resolve"
-	OpStart    = "start"
-	OpRun      = "run"
-	OpFreeze   = "freeze"
-	OpThaw     = "thaw"
-	OpCPUTime  = "cpu time"
-	OpOOMKills = "oom kills"
-	OpRemove   = "remove"
+	OpResolve = "resolve"
+	OpStart   = "start"
+	OpRun     = "run"
+	OpFreeze  = "freeze"
+	OpThaw    = "thaw"
+	OpCPUTime = "cpu time"
+	OpRemove  = "remove"
 )
 
 // Fake is a Backend in memory. Its zero value is not usable; see NewFake.

@@ -24,7 +24,6 @@ type fakeInstance struct {
 	frozen  bool
 	removed chan struct{} // closed by Remove
 	cpu     func() time.Duration
-	kills   int
 }
 
 var _ runners.Instance = (*fakeInstance)(nil)
@@ -49,18 +48,6 @@ func (f *Fake) SetCPU(id string, cpu func() time.Duration) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	in.cpu = cpu
-}
-
-// AddOOMKills makes the kernel kill n more processes of a runner, if it
-// is still there.
-func (f *Fake) AddOOMKills(id string, n int) {
-	in := f.instance(id)
-	if in == nil {
-		return
-	}
-	in.mu.Lock()
-	defer in.mu.Unlock()
-	in.kills += n
 }
 
 // Frozen tells whether a runner is there and frozen.
@@ -121,16 +108,6 @@ func (in *fakeInstance) Run(ctx context.Context, cmd runners.Command, stdout, st
 	program := in.fake.program
 	in.fake.mu.Unlock()
 	return program(ctx, Process{Command: cmd, Dir: in.spec.Dir, RunnerID: in.spec.ID, Stdout: stdout, Stderr: stderr})
-}
-
-// OOMKills implements runners.Runs.
-func (in *fakeInstance) OOMKills(ctx context.Context) (int, error) {
-	if err := in.fake.enter(ctx, OpOOMKills, in.spec.ID); err != nil {
-		return 0, err
-	}
-	in.mu.Lock()
-	defer in.mu.Unlock()
-	return in.kills, nil
 }
 
 // Freeze implements runners.Freezes.

@@ -94,16 +94,14 @@ func (in *hostInstance) ready(ctx context.Context) error {
 	return err
 }
 
-// Run implements runners.Runs.
+// Run implements runners.Runs. Nothing limits memory or counts it.
 func (in *hostInstance) Run(ctx context.Context, cmd runners.Command, stdout, stderr io.Writer) (runners.Result, error) {
 	if rest, ok := strings.CutPrefix(cmd.Dir, runners.ContainerWorkDir); ok {
 		cmd.Dir = in.workDir() + rest
 	}
-	return in.client.Run(ctx, cmd, stdout, stderr)
+	res, err := in.client.Run(ctx, cmd, stdout, stderr)
+	return runners.ResultOf(res), err
 }
-
-// OOMKills implements runners.Runs; without a limit there are none.
-func (in *hostInstance) OOMKills(context.Context) (int, error) { return 0, nil }
 
 // CPUTime implements runners.Instance.
 func (in *hostInstance) CPUTime(context.Context) (time.Duration, error) {

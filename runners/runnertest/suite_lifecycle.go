@@ -18,7 +18,6 @@ func lifecycleTests() map[string]func(*bench) {
 		"work directory":       testWorkDirectory,
 		"failed start":         testFailedStart,
 		"freeze and thaw":      testFreezeAndThaw,
-		"no kills":             testNoKills,
 		"remove when idle":     func(b *bench) { b.start().remove() },
 		"remove when frozen":   testRemoveFrozen,
 		"remove when busy":     testRemoveBusy,
@@ -79,13 +78,6 @@ func testFreezeAndThaw(b *bench) {
 		}
 	}
 	r.run(runners.Command{Args: []string{"sleep", "0"}, Dir: runners.ContainerWorkDir})
-}
-
-func testNoKills(b *bench) {
-	r := b.start()
-	if n, err := r.OOMKills(b.ctx()); n != 0 || err != nil {
-		b.Errorf("killed for lack of memory: %d %v", n, err)
-	}
 }
 
 func testRemoveFrozen(b *bench) {
