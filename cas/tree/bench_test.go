@@ -81,6 +81,43 @@ func benchmarkStage(b *testing.B, links bool, workers int) {
 	}
 }
 
+// BenchmarkStageAgain is a whole turn with an input root that was there before,
+// by its number of files: where mounting begins to pay.
+func BenchmarkStageAgain(b *testing.B) {
+	for _, files := range []int{1, 5, 20, 100} {
+		s := newLinkStore(b)
+		g := load(b, s, s.tree(b, leaf("x", files)))
+		for name, stager := range map[string]tree.Stager{"copier": newCopier(b, s), "mounter": newMounter(b, s, tree.MounterOptions{})} {
+			b.Run(fmt.Sprintf("files=%d/%s", files, name), func(b *testing.B) {
+				root := filepath.Join(b.TempDir(), "root")
+				for b.Loop() {
+					staged, err := stager.Stage(b.Context(), g, root, nobodys())
+					must(b, err)
+					must(b, staged.Remove())
+				}
+			})
+		}
+	}
+}
+
+// BenchmarkStageChanged is an input root of which one file is new.
+func BenchmarkStageChanged(b *testing.B) {
+	s := newLinkStore(b)
+	d := big()
+	var graphs []*tree.Graph
+	for i := range 100 {
+		d["changed"] = fmt.Sprint(i)
+		graphs = append(graphs, load(b, s, s.tree(b, d)))
+	}
+	m := newMounter(b, s, tree.MounterOptions{KeepImages: 1})
+	root := filepath.Join(b.TempDir(), "root")
+	for i := 0; b.Loop(); i++ {
+		staged, err := m.Stage(b.Context(), graphs[i%len(graphs)], root, nobodys())
+		must(b, err)
+		must(b, staged.Remove())
+	}
+}
+
 // BenchmarkRemove is the work of the background; what the action waits for is
 // one rename.
 func BenchmarkRemove(b *testing.B) {

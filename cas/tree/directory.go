@@ -15,11 +15,12 @@ import (
 // directory is a Directory message that was checked. It is never changed, and
 // shared between graphs.
 type directory struct {
-	files    []fileEntry
-	dirs     []dirEntry
-	links    []linkEntry
-	absolute string // name of the first link with an absolute target
-	bytes    int64  // about what it takes in memory
+	files     []fileEntry
+	dirs      []dirEntry
+	links     []linkEntry
+	absolute  string // name of the first link with an absolute target
+	bytes     int64  // about what it takes in memory
+	fileBytes int64  // the sizes of its files
 }
 
 type fileEntry struct {
@@ -74,6 +75,10 @@ func parseDirectory(f cas.Function, data []byte) (*directory, error) {
 		return nil, err
 	}
 	d.bytes = d.measure()
+	for _, e := range d.files {
+		// A sum that is too large is as good as any that is large.
+		d.fileBytes = min(d.fileBytes+min(e.digest.Size(), 1<<40), 1<<40)
+	}
 	return d, nil
 }
 

@@ -1,10 +1,12 @@
 package tree
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 
 	"golang.org/x/sys/unix"
@@ -51,8 +53,13 @@ func (s *shelf) fill(ctx context.Context, h *holding, mine []*slot) error {
 	return joinMissing(errs...)
 }
 
-// batches are what to fetch together: small blobs, or one large one.
+// batches are what to fetch together: small blobs, or one large one. They are in
+// the order that key-value stores have, where neighbours cost less.
 func (s *shelf) batches(mine []*slot) [][]*slot {
+	mine = slices.Clone(mine)
+	slices.SortFunc(mine, func(a, b *slot) int {
+		return cmp.Or(cmp.Compare(a.digest.Size(), b.digest.Size()), cmp.Compare(a.digest.Hash(), b.digest.Hash()))
+	})
 	var jobs [][]*slot
 	var batch []*slot
 	var bytes int64

@@ -39,7 +39,7 @@ type Graph struct {
 	files    func() []cas.Digest
 	absolute string // path of a link with an absolute target
 	missing  bool   // some Directory could not be had
-	hasFiles bool
+	bytes    int64  // of the files of all distinct Directories
 }
 
 // node is one distinct Directory of a graph.

@@ -28,6 +28,7 @@ type image struct {
 	key     imageKey
 	dir     string // where it is mounted
 	holding *holding
+	bytes   int64
 
 	ready chan struct{} // closed when it is mounted, or cannot be
 	err   error         // why it cannot be
@@ -63,7 +64,7 @@ func (img *image) write(g *Graph) error {
 	if err != nil {
 		return fmt.Errorf("make an image: %w", err)
 	}
-	_, err = newImageWriter(g, img).write().WriteTo(f)
+	img.bytes, err = newImageWriter(g, img).write().WriteTo(f)
 	if err = errors.Join(err, f.Close()); err != nil {
 		return fmt.Errorf("write the image of %s: %w", g.root.subject(), err)
 	}

@@ -19,14 +19,15 @@ type images struct {
 	mu    sync.Mutex // guards all below, and parts of each image
 	byKey map[imageKey]*image
 	idle  *list.List // of *image, the one used last in front
+	bytes int64      // of all images
 	made  int        // so far
 }
 
 // imageLimits bound what images that nobody uses may take.
 type imageLimits struct {
 	images int
-	packs  int64 // bytes of small files, those in use included
-	links  int64 // bytes of large files, those in use included
+	packs  int64 // bytes of images, and of small files; those in use included
+	links  int64 // bytes of large files; those in use included
 }
 
 func newImages(dir string, s *shelf, t *trash, limits imageLimits) *images {
@@ -74,6 +75,8 @@ func (c *images) finish(img *image, err error) {
 	defer c.mu.Unlock()
 	if img.err = err; err != nil {
 		delete(c.byKey, img.key)
+	} else {
+		c.bytes += img.bytes
 	}
 	close(img.ready)
 }
@@ -128,12 +131,16 @@ func (c *images) oldest(limits imageLimits) *image {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	last := c.idle.Back()
-	if last == nil || (c.idle.Len() <= limits.images && !c.shelf.over(limits.packs, limits.links)) {
+	if last == nil {
+		return nil
+	}
+	if c.idle.Len() <= limits.images && c.bytes <= limits.packs && !c.shelf.over(limits.packs, limits.links) {
 		return nil
 	}
 	img := c.idle.Remove(last).(*image)
 	img.idle = nil
 	delete(c.byKey, img.key)
+	c.bytes -= img.bytes
 	return img
 }
 

@@ -149,9 +149,8 @@ func (k *Keeper) leaseDir(n *node) (d *keptDir, checked bool) {
 		ds := []cas.Digest{n.digest}
 		for _, e := range n.files {
 			ds = append(ds, e.digest)
-			d.cost.blobs += e.digest.Size()
 		}
-		d.cost.memory = 2 * n.bytes // the lease takes about as much
+		d.cost = keeping{blobs: n.fileBytes, memory: 2 * n.bytes} // the lease takes about as much
 		if k.leaser != nil {
 			d.release = k.leaser.Lease(ds)
 		}

@@ -153,7 +153,7 @@ func (b *builder) expand(n *node) error {
 		b.graph.absolute = path.Join(n.path(), n.absolute)
 	}
 	b.known += len(n.files) + len(n.links)
-	b.graph.hasFiles = b.graph.hasFiles || len(n.files) > 0
+	b.graph.bytes += n.fileBytes
 	n.children = make([]*node, len(n.dirs))
 	for i, e := range n.dirs {
 		child, ok := b.byDigest[e.digest]

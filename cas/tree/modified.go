@@ -3,6 +3,7 @@ package tree
 import (
 	"fmt"
 	"path"
+	"slices"
 
 	"golang.org/x/sys/unix"
 )
@@ -39,6 +40,7 @@ func (s *mounted) Modified(out Outputs) ([]string, error) {
 		}
 		dirs = append(dirs, below...)
 	}
+	slices.Sort(i.found)
 	return i.found, nil
 }
 

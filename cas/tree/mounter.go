@@ -22,10 +22,14 @@ type MounterOptions struct {
 	// TrashDir and MaxTrash are as in CopierOptions.
 	TrashDir string
 	MaxTrash int
+	// CopyNodes is up to how many files, directories and symbolic links an input
+	// root is made by hand, if its files are small: that takes less time than to
+	// mount it, and nobody sees a difference. 0: 32; negative: never.
+	CopyNodes int
 	// KeepImages is how many images stay mounted that no action uses; 0: 64.
 	KeepImages int
-	// PackBytes bounds copies of small blobs, as far as they are not in use;
-	// 0: 1 GiB.
+	// PackBytes bounds images, and copies of small blobs, as far as they are not
+	// in use; 0: 1 GiB.
 	PackBytes int64
 	// LinkBytes bounds the large blobs that images keep the store from evicting,
 	// as far as no action uses them; 0: 16 GiB.
@@ -39,10 +43,11 @@ type MounterOptions struct {
 // blobs as contents, and whose upper layer takes what the action writes. It
 // takes the same time for any number of files, if the tree was there before.
 type Mounter struct {
-	copier *Copier // of input roots without files
-	shelf  *shelf
-	images *images
-	dir    string
+	copier    *Copier // of small input roots
+	copyNodes int
+	shelf     *shelf
+	images    *images
+	dir       string
 
 	uppers atomic.Int64 // made so far
 }
@@ -53,7 +58,7 @@ var _ Stager = (*Mounter)(nil)
 // left in opts.Dir goes away first. It works where ProbeMounter finds nothing.
 func NewMounter(store cas.Store, opts MounterOptions) (*Mounter, error) {
 	copier := NewCopier(store, CopierOptions{TrashDir: opts.TrashDir, MaxTrash: opts.MaxTrash, Log: opts.Log})
-	m := &Mounter{copier: copier, dir: opts.Dir}
+	m := &Mounter{copier: copier, copyNodes: cmp.Or(opts.CopyNodes, 32), dir: opts.Dir}
 	if err := m.open(store, opts); err != nil {
 		return nil, fmt.Errorf("prepare the directory for input roots: %w", errors.Join(err, copier.Close()))
 	}
@@ -92,6 +97,9 @@ func (m *Mounter) open(store cas.Store, opts MounterOptions) (err error) {
 	return nil
 }
 
+// copyBytes is what the files of an input root that is copied may have together.
+const copyBytes = 256 << 10
+
 // maxMounterDir leaves room for what is below in the 255 bytes that an option of
 // a mount can have.
 const maxMounterDir = 200
@@ -116,8 +124,9 @@ func (m *Mounter) Forget() error { return m.images.shrink(imageLimits{packs: -1}
 
 // Stage implements Stager.
 func (m *Mounter) Stage(ctx context.Context, g *Graph, dir string, opts StageOptions) (Staged, error) {
-	if !g.hasFiles {
-		return m.copier.Stage(ctx, g, dir, opts) // a few directories take less time than two mounts
+	if g.Nodes() <= m.copyNodes && g.bytes <= copyBytes {
+		opts.AllowLinks = false // whose time is not inputTime
+		return m.copier.Stage(ctx, g, dir, opts)
 	}
 	if err := g.stageable(opts); err != nil {
 		return nil, err

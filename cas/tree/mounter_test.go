@@ -308,16 +308,44 @@ func TestMounterRemoveInUse(t *testing.T) {
 	}
 }
 
-// An input root without files is made by hand.
-func TestMounterWithoutFiles(t *testing.T) {
+// A small input root is made by hand, and looks the same to every program.
+func TestMounterCopiesSmallRoots(t *testing.T) {
+	needRoot(t)
+	defer unix.Umask(unix.Umask(0o077))
 	s := newLeaseStore(t)
 	base := filepath.Join(t.TempDir(), "roots")
-	m := newMounter(t, s, tree.MounterOptions{Dir: base})
-	root := filepath.Join(t.TempDir(), "root")
-	stageAt(t, m, load(t, s, s.tree(t, dir{"d": dir{"e": dir{}}, "l": link("d")})), root, nobodys())
-	equalLines(t, snapshot(t, root), []string{"d drwxr-xr-x", "d/e drwxr-xr-x", "l -> d"})
+	by := map[bool]*tree.Mounter{true: newMounter(t, s, tree.MounterOptions{Dir: base, CopyNodes: 32}), false: newMounter(t, s, tree.MounterOptions{})}
+	for _, opts := range []tree.StageOptions{nobodys(), roots()} {
+		g := load(t, s, s.tree(t, example))
+		seen := map[bool][]string{}
+		for byHand, m := range by {
+			root := filepath.Join(t.TempDir(), "root")
+			stageAt(t, m, g, root, opts)
+			must(t, filepath.Walk(root, func(p string, info os.FileInfo, err error) error {
+				if err != nil {
+					return err
+				}
+				st := info.Sys().(*syscall.Stat_t)
+				line := fmt.Sprint(info.Name(), info.Mode(), st.Uid, st.Gid)
+				if info.Mode().IsRegular() {
+					line += fmt.Sprint(info.Size(), st.Nlink, st.Mtim)
+				}
+				seen[byHand] = append(seen[byHand], line)
+				return nil
+			}))
+		}
+		seen[true][0], seen[false][0] = "", ""
+		equalLines(t, seen[true], seen[false])
+	}
 	if left := mountsBelow(t, base); len(left) > 0 {
 		t.Errorf("mounts: %q", left)
+	}
+	for name, d := range map[string]dir{"large": {"f": large("f") + strings.Repeat("x", 256<<10)}, "many": leaf("many", 32)} {
+		before := len(mountsBelow(t, base))
+		stageAt(t, by[true], load(t, s, s.tree(t, d)), filepath.Join(t.TempDir(), "root"), nobodys())
+		if len(mountsBelow(t, base)) != before+1 {
+			t.Errorf("%s: it was not mounted", name)
+		}
 	}
 }
 
@@ -357,7 +385,6 @@ func TestModified(t *testing.T) {
 		ln -sfn other l && cat same untouched/f && echo scratch > scratch`)
 	found, err := staged.(*removedOnce).Staged.(tree.Inspector).Modified(out)
 	must(t, err)
-	slices.Sort(found)
 	equalLines(t, found, []string{"anew", "d/e/f", "kind", "l", "mode", "moved", "removed", "written"})
 }
 
@@ -418,7 +445,7 @@ func TestMounterAfterCrash(t *testing.T) {
 	base := filepath.Join(publicDir(t), "roots")
 	if dir := os.Getenv("TREE_TEST_MOUNTER"); dir != "" {
 		s := newLeaseStore(t)
-		m, err := tree.NewMounter(s, tree.MounterOptions{Dir: filepath.Join(dir, "roots")})
+		m, err := tree.NewMounter(s, tree.MounterOptions{Dir: filepath.Join(dir, "roots"), CopyNodes: -1})
 		must(t, err)
 		g := load(t, s, s.tree(t, map1("f", "f")))
 		for _, name := range []string{"root", "root2"} {
@@ -443,13 +470,18 @@ func TestMounterAfterCrash(t *testing.T) {
 	if string(line) != "ready\n" || len(mountsBelow(t, at)) != 3 {
 		t.Errorf("the child said %q; mounts: %q", line, mountsBelow(t, at))
 	}
-	for _, name := range []string{"root", "root2"} { // which the sweep of runners does
-		if n, err := tree.UnmountBelow(filepath.Join(at, name)); n != 1 || err != nil {
-			t.Errorf("%d mounts, %v", n, err)
-		}
-	}
 	s := newLeaseStore(t)
 	m := newMounter(t, s, tree.MounterOptions{Dir: base})
+	if left := mountsBelow(t, base); len(left) > 0 {
+		t.Errorf("mounts of images are left: %q", left)
+	}
+	// Those in the directories of runners go with these.
+	if n, err := tree.UnmountBelow(filepath.Join(at, "root")); n != 0 || err != nil {
+		t.Errorf("below the mount itself: %d mounts, %v", n, err)
+	}
+	if n, err := tree.UnmountBelow(at); n != 2 || err != nil {
+		t.Errorf("%d mounts, %v", n, err)
+	}
 	if left := mountsBelow(t, at); len(left) > 0 {
 		t.Errorf("mounts are left: %q", left)
 	}

@@ -129,8 +129,8 @@ func ignoringEINTR(f func() error) error {
 	}
 }
 
-// UnmountBelow unmounts all that an earlier process left mounted on dir or below
-// it, and says how much that was. Who still uses it keeps it until they end.
+// UnmountBelow unmounts all that an earlier process left mounted below dir, and
+// says how much that was. Who still uses it keeps it until they end.
 func UnmountBelow(dir string) (int, error) {
 	dir, err := filepath.EvalSymlinks(dir)
 	if errors.Is(err, unix.ENOENT) {
@@ -139,7 +139,9 @@ func UnmountBelow(dir string) (int, error) {
 	if err != nil {
 		return 0, fmt.Errorf("look for mounts below %s: %w", dir, err)
 	}
-	mounts, err := mountinfo.GetMounts(mountinfo.PrefixFilter(dir))
+	mounts, err := mountinfo.GetMounts(func(m *mountinfo.Info) (skip, stop bool) {
+		return !strings.HasPrefix(m.Mountpoint, dir+"/"), false
+	})
 	if err != nil {
 		return 0, fmt.Errorf("look for mounts below %s: %w", dir, err)
 	}
@@ -153,10 +155,10 @@ func UnmountBelow(dir string) (int, error) {
 	return count, nil
 }
 
-// shareMount makes the mount that holds dir pass new mounts on to its copies in
+// ShareMount makes the mount that holds dir pass new mounts on to its copies in
 // containers, as hosts with systemd do for all of theirs. It stays like that: it
 // costs nothing, and other programs may have come to rely on it.
-func shareMount(dir string) error {
+func ShareMount(dir string) error {
 	dir, err := filepath.EvalSymlinks(dir)
 	if err != nil {
 		return err

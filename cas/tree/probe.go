@@ -23,9 +23,6 @@ func ProbeMounter(dir string) (err error) {
 	if err := checkKernel(); err != nil {
 		return err
 	}
-	if err := shareMount(dir); err != nil {
-		return fmt.Errorf("what is mounted here would not be seen in containers: %w", err)
-	}
 	at, err := os.MkdirTemp(dir, "hearth-probe-")
 	if err != nil {
 		return err
@@ -59,9 +56,9 @@ func checkRelease(release string) error {
 	n, _ := fmt.Sscanf(release, "%d.%d.%d", &major, &minor, &patch) // what is not there is 0
 	switch {
 	case n < 2:
-		return fmt.Errorf("Linux %s is not known", release)
+		return fmt.Errorf("nothing is known of the kernel %s", release)
 	case major < 6, major == 6 && minor < 12, major == 6 && minor == 12 && patch < 4:
-		return fmt.Errorf("Linux %s cannot mount EROFS images that are files: 6.12.4 or newer can", release)
+		return fmt.Errorf("the kernel %s cannot mount EROFS images that are files; Linux 6.12.4 and newer can", release)
 	}
 	return nil
 }

@@ -34,6 +34,9 @@ func newMounter(t testing.TB, s cas.Store, opts tree.MounterOptions) *tree.Mount
 	if opts.Dir == "" {
 		opts.Dir = filepath.Join(t.TempDir(), "roots")
 	}
+	if opts.CopyNodes == 0 {
+		opts.CopyNodes = -1
+	}
 	m, err := tree.NewMounter(s, opts)
 	must(t, err)
 	t.Cleanup(func() {
