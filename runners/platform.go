@@ -21,6 +21,8 @@ type Platform struct {
 	RecyclingKey string
 	// RunAsRoot: the action runs as root in the container, not as nobody.
 	RunAsRoot bool
+	// WritableInputs: the action's user owns its input files and may write to them.
+	WritableInputs bool
 	// Network is NetworkOff or NetworkBridge.
 	Network string
 	// Timeout of actions that set none; 0: the server's.

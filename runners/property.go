@@ -91,6 +91,10 @@ func containerProperties() []descriptor {
 			Meaning: "User that the action runs as.",
 		}, parse: parseUser},
 		{PropertyDoc: PropertyDoc{
+			Name: "writable-inputs", Values: boolValues,
+			Meaning: "The action's user owns its input files and may write to them; nobody else sees what is written. For root they always are.",
+		}, parse: func(p *Platform, v string) (string, bool) { return parseBool(&p.WritableInputs, v) }},
+		{PropertyDoc: PropertyDoc{
 			Name: "network", Aliases: []string{"dockerNetwork"},
 			Values:  `"off" or "none" (the default), "bridge" or "standard"`,
 			Meaning: "Network that the action can use.",

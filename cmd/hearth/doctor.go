@@ -44,6 +44,7 @@ func (c *doctorCmd) checkHost(ctx context.Context, logger *slog.Logger, f *findi
 		f.show("data directory", false, err.Error(), "choose another with --data-dir")
 	} else {
 		f.show("data directory", true, c.DataDir, "")
+		f.show("input roots", true, describeInputRoots(c.DataDir), "")
 	}
 	found := podman.Probe(ctx, podman.Options{
 		DataDir: c.DataDir, Socket: c.PodmanSocket, HostRoot: c.HostRoot, ExecServer: server, Logger: logger,

@@ -34,6 +34,8 @@ type serveCmd struct {
 	MaxBytes  bytesFlag `help:"Most that the store holds, such as 50GiB; 0 takes four fifths of what the file system can give." default:"0"`
 	MaxQueued int       `help:"Most actions that wait." default:"100000"`
 
+	InputRoots string `help:"How input roots appear: mount (an overlay over the store's files), copy (links and copies), or auto: mount where this host can." enum:"auto,mount,copy" default:"auto"`
+
 	Slots           int               `help:"CPUs for actions; one takes 1 unless it says EstimatedCPU." default:"${cpus}"`
 	Capacity        capacityFlags     `embed:""`
 	MaxRunners      int               `help:"Most containers at a time, idle ones included; 0 takes twice the slots and 4." default:"0"`

@@ -30,7 +30,7 @@ type stack struct {
 	endpoint  string
 	blobs     *disk.Disk
 	backing   *backing
-	stagers   []*tree.Copier
+	inputs    *inputRoots
 	backend   *lateBackend
 	pool      *runners.Pool
 	history   *execution.History
@@ -76,9 +76,16 @@ func (c *serveCmd) build(ctx context.Context, logger *slog.Logger, s *stack) err
 // openStores opens the stores, and removes what an earlier hearth left beside them.
 func (c *serveCmd) openStores(ctx context.Context, s *stack, spool string, logger *slog.Logger) (reapi.Instances, error) {
 	var err error
-	s.blobs, err = disk.Open(ctx, disk.Options{Dir: filepath.Join(c.DataDir, "store"), MaxBytes: int64(c.MaxBytes), Logger: logger})
+	s.inputs = &inputRoots{dataDir: c.DataDir, logger: logger}
+	s.blobs, err = disk.Open(ctx, disk.Options{
+		Dir: filepath.Join(c.DataDir, "store"), MaxBytes: int64(c.MaxBytes), Logger: logger,
+		OnDrop: func(disk.Drop) { s.inputs.forget() },
+	})
 	if err != nil {
 		return nil, fmt.Errorf("open the store: %w", err)
+	}
+	if err := s.inputs.prepare(c.InputRoots, s.blobs.Stats().MaxBytes); err != nil {
+		return nil, err
 	}
 	if err := errors.Join(emptyDir(spool), tree.SweepTrash(filepath.Join(c.DataDir, "trash"))); err != nil {
 		return nil, fmt.Errorf("remove what an earlier hearth left: %w", err)
@@ -86,7 +93,7 @@ func (c *serveCmd) openStores(ctx context.Context, s *stack, spool string, logge
 	if s.backing, err = c.Backing.open(logger); err != nil {
 		return nil, err
 	}
-	return c.openInstances(ctx, s, logger)
+	return c.openInstances(ctx, s)
 }
 
 // openPool opens podman, if it is there by now, and the pool of its runners.
@@ -119,12 +126,8 @@ func (c *serveCmd) openScheduler(s *stack, spool string, logger *slog.Logger) er
 	return err
 }
 
-// directoryCacheBytes is the memory for Directory messages that the next action
-// will want again, for each instance name.
-const directoryCacheBytes = 64 << 20
-
 // openInstances makes the parts of the stores that each instance name has.
-func (c *serveCmd) openInstances(ctx context.Context, s *stack, logger *slog.Logger) (reapi.Instances, error) {
+func (c *serveCmd) openInstances(ctx context.Context, s *stack) (reapi.Instances, error) {
 	names := c.Instance
 	if len(names) == 0 {
 		names = []string{""}
@@ -137,13 +140,15 @@ func (c *serveCmd) openInstances(ctx context.Context, s *stack, logger *slog.Log
 			return nil, fmt.Errorf("open the stores of instance name %q: %w", name, err)
 		}
 		s.backing.greet(ctx, name, store)
-		stager := tree.NewCopier(store, tree.CopierOptions{TrashDir: filepath.Join(c.DataDir, "trash"), Log: logger})
-		s.stagers = append(s.stagers, stager)
+		keeper, stager, err := s.inputs.open(store)
+		if err != nil {
+			return nil, err
+		}
 		instances[name] = &execution.Instance{
 			Name:    name,
 			Store:   store,
 			Results: actioncache.Complete(results, store),
-			Loader:  tree.NewLoader(store, tree.LoaderOptions{CacheBytes: directoryCacheBytes}),
+			Inputs:  keeper,
 			Stager:  stager,
 
 			DefaultProperties: properties(c.DefaultProperty),
@@ -192,8 +197,8 @@ const cleanUpTimeout = time.Minute
 // closeStores ends what holds files; it may be called with only some of them open.
 func (s *stack) closeStores(logger *slog.Logger) {
 	var errs []error
-	for _, st := range s.stagers {
-		errs = append(errs, st.Close())
+	if s.inputs != nil {
+		errs = append(errs, s.inputs.close())
 	}
 	if s.backing != nil {
 		errs = append(errs, s.backing.close())

@@ -93,7 +93,9 @@ func (a *attempt) run(ctx context.Context, spoolDir string, maxPrinted int64) *O
 		return failed(a.runError(ctx, err))
 	}
 	a.task.Timeline.Virtual = res.Duration
-	return a.collect(ctx, res)
+	out := a.collect(ctx, res)
+	out.Message = joinMessages(out.Message, changedInputs(staged, a.job.outputs))
+	return out
 }
 
 // collect turns what the command left into an outcome.

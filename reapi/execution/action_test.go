@@ -46,7 +46,8 @@ func newRig(t *testing.T) *rig {
 	}
 	instance := newInstance("")
 	stager := tree.NewCopier(instance.Store, tree.CopierOptions{TrashDir: filepath.Join(t.TempDir(), "trash")})
-	instance.Loader, instance.Stager = tree.NewLoader(instance.Store, tree.LoaderOptions{}), stager
+	instance.Inputs = tree.NewKeeper(tree.NewLoader(instance.Store, tree.LoaderOptions{}), instance.Store, tree.KeeperOptions{})
+	instance.Stager = stager
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()

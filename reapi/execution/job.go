@@ -3,9 +3,7 @@ package execution
 import (
 	"context"
 	"errors"
-	"fmt"
 	"path"
-	"slices"
 	"strings"
 	"time"
 
@@ -42,18 +40,11 @@ func (e *action) load(ctx context.Context, t *Task) (*job, error) {
 		return nil, invalidf("input_root_digest: %v", err)
 	}
 	command, commandErr := t.loadCommand(ctx, commandDigest)
-	inputs, inputsErr := t.Instance.Loader.Load(ctx, rootDigest)
-	var files []cas.Digest
-	var filesErr error
-	if inputs != nil {
-		files = inputs.Files()
-	}
-	release := lease(t.Store(), append(slices.Clone(files), commandDigest, rootDigest))
-	if inputs != nil {
-		filesErr = need(ctx, t.Store(), files)
-	}
-	if err := joinMissing(commandErr, inputsErr, filesErr); err != nil {
-		release()
+	inputs, release, inputsErr := t.Instance.Inputs.Keep(ctx, rootDigest)
+	if err := joinMissing(commandErr, inputsErr); err != nil {
+		if inputsErr == nil {
+			release()
+		}
 		return nil, err
 	}
 	t.args = firstArgs(command.GetArguments())
@@ -64,30 +55,6 @@ func (e *action) load(ctx context.Context, t *Task) (*job, error) {
 	}
 	j.inputs, j.release = inputs, release
 	return j, nil
-}
-
-// lease protects what the action needs, where the store can.
-func lease(s cas.Store, ds []cas.Digest) (release func()) {
-	if l, ok := s.(cas.Leaser); ok {
-		return l.Lease(ds)
-	}
-	return func() {}
-}
-
-// need says which inputs are missing. From a store far away it brings the others
-// near: staging wants them one by one.
-func need(ctx context.Context, s cas.Store, ds []cas.Digest) error {
-	if p, ok := s.(cas.Prefetcher); ok {
-		return p.Prefetch(ctx, ds)
-	}
-	lacking, err := s.FindMissing(ctx, ds)
-	if err != nil {
-		return fmt.Errorf("look for the action's inputs: %w", err)
-	}
-	if len(lacking) > 0 {
-		return &cas.MissingError{Digests: lacking}
-	}
-	return nil
 }
 
 // joinMissing merges the missing blobs of all errors into one error; an error
@@ -210,7 +177,7 @@ func (j *job) stageOptions() tree.StageOptions {
 	return tree.StageOptions{
 		UID:              int(j.command.UID),
 		GID:              int(j.command.GID),
-		Writable:         j.command.UID == 0,
+		Writable:         j.command.UID == 0 || j.platform.WritableInputs,
 		AllowLinks:       j.command.UID != 0,
 		AbsoluteSymlinks: true,
 	}

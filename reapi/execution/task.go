@@ -19,8 +19,8 @@ type Instance struct {
 	Name    string
 	Store   cas.Store
 	Results actioncache.Cache
-	// Loader and Stager read and lay out input roots from Store.
-	Loader *tree.Loader
+	// Inputs and Stager read and lay out input roots from Store.
+	Inputs *tree.Keeper
 	Stager tree.Stager
 	// DefaultProperties are platform properties of actions that do not set them.
 	DefaultProperties []runners.Property
