@@ -11,8 +11,9 @@ import (
 
 // benchCmd is `hearth bench`.
 type benchCmd struct {
-	Nop benchNopCmd `cmd:"" help:"Run an action that does nothing, again and again."`
-	Cas benchCasCmd `cmd:"" help:"Store, find and read blobs."`
+	Nop  benchNopCmd  `cmd:"" help:"Run an action that does nothing, again and again."`
+	Tree benchTreeCmd `cmd:"" help:"Run an action with a large input root: a new one, the same again, and one with some files changed."`
+	Cas  benchCasCmd  `cmd:"" help:"Store, find and read blobs."`
 
 	CasServer casServerCmd `cmd:"" hidden:"" help:"Serve for bench cas."`
 }

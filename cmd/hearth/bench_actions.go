@@ -58,16 +58,21 @@ func (c *reapiClient) prepareNop(ctx context.Context, opts *benchNopCmd) (*nopAc
 
 // run executes one action and checks how it ended.
 func (a *nopActions) run(ctx context.Context) error {
-	digest := a.digests[(a.next.Add(1)-1)%int64(len(a.digests))]
-	resp, err := a.client.execute(ctx, &repb.ExecuteRequest{ActionDigest: digest, SkipCacheLookup: true})
+	_, err := a.client.succeed(ctx, a.digests[(a.next.Add(1)-1)%int64(len(a.digests))])
+	return err
+}
+
+// succeed executes an action, which must end well.
+func (c *reapiClient) succeed(ctx context.Context, action *repb.Digest) (*repb.ActionResult, error) {
+	resp, err := c.execute(ctx, &repb.ExecuteRequest{ActionDigest: action, SkipCacheLookup: true})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := statusError(resp.GetStatus()); err != nil {
-		return err
+		return nil, err
 	}
 	if resp.GetResult().GetExitCode() != 0 {
-		return fmt.Errorf("the command exited with %d: %s", resp.GetResult().GetExitCode(), resp.GetMessage())
+		return nil, fmt.Errorf("the command exited with %d: %s", resp.GetResult().GetExitCode(), resp.GetMessage())
 	}
-	return nil
+	return resp.GetResult(), nil
 }

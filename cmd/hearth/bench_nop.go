@@ -31,7 +31,12 @@ func (c *benchNopCmd) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if c.JSON {
+	return show(results, c.JSON)
+}
+
+// show prints results for people or programs.
+func show(results []measurement, asJSON bool) error {
+	if asJSON {
 		enc := json.NewEncoder(os.Stdout)
 		enc.SetIndent("", "  ")
 		return enc.Encode(results)
