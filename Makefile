@@ -1,5 +1,6 @@
 # make run    installs what is missing, builds, and serves on grpc://127.0.0.1:8980
 # make test   installs what is missing, then lints and runs every test
+# make test-fuzz  each fuzz target for FUZZTIME
 # make build  bin/hearth and bin/hearth-execserver
 # make bench  the table of what a no-op action costs
 # make demo   a real Bazel build on hearth, twice
@@ -18,8 +19,11 @@ SID := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/hearth/sid
 WHOLE := ./cmd/hearth/... ./runners/podman/...
 RACE = $(shell go list ./... | grep -vE '/(cmd/hearth|runners/podman|e2e)(/|$$)')
 
+# How long each fuzz target runs.
+FUZZTIME := 20s
+
 .PHONY: run build test bench demo lint fmt proto clean
-.PHONY: needs sid test-guard test-unit test-podman test-bazel
+.PHONY: needs sid test-guard test-unit test-fuzz test-podman test-bazel
 .NOTPARALLEL:
 
 build:
@@ -33,7 +37,7 @@ run:
 	@$(MAKE) --no-print-directory build
 	exec bin/hearth serve $(SERVE_FLAGS)
 
-test: needs sid build lint test-guard test-unit test-podman test-bazel
+test: needs sid build lint test-guard test-unit test-fuzz test-podman test-bazel
 
 needs:
 	@.ci/install.sh test
@@ -46,6 +50,9 @@ test-guard:
 
 test-unit:
 	CGO_ENABLED=1 .ci/gotest.sh -race $(RACE)
+
+test-fuzz:
+	.ci/fuzz.sh $(FUZZTIME)
 
 test-podman: build
 	.ci/gotest.sh -count=1 -p=1 -timeout=15m $(WHOLE)

@@ -110,34 +110,57 @@ func FuzzZstdBody(f *testing.F) {
 		f.Add(seed, int64(16_000))
 	}
 	c := newZstdCodec()
-	f.Fuzz(func(t *testing.T, body []byte, size int64) {
-		size &= 1<<20 - 1
-		whole, wholeErr := c.decodeAll(body, size)
-		if wholeErr != nil && !errors.Is(wholeErr, errInvalid) {
-			t.Fatalf("refused with %v", wholeErr)
-		}
-		if int64(len(whole)) > size {
-			t.Fatalf("%d bytes, at most %d are wanted", len(whole), size)
-		}
-		r := c.decode(iotest.HalfReader(bytes.NewReader(body)))
-		defer r.Close()
-		streamed, err := io.ReadAll(io.LimitReader(r, size+1))
-		switch {
-		case err != nil && !errors.Is(err, errInvalid):
-			t.Fatalf("streamed: refused with %v", err)
-		case wholeErr == nil && (err != nil || !bytes.Equal(whole, streamed)):
-			t.Fatalf("at once %d bytes, streamed %d and %v", len(whole), len(streamed), err)
-		case wholeErr != nil && err == nil && int64(len(streamed)) <= size:
-			t.Fatalf("streamed %d bytes, at once %v", len(streamed), wholeErr)
-		case wholeErr != nil:
-			return
-		}
+	f.Fuzz(func(t *testing.T, body []byte, size int64) { checkBody(t, c, body, size&(1<<20-1)) })
+}
+
+// The same of deflate, whose streams have no frames and no sizes.
+func FuzzDeflateBody(f *testing.F) {
+	c := newDeflateCodec()
+	text := bytes.Repeat([]byte("some text that compresses well, "), 500)
+	for _, data := range [][]byte{nil, []byte("x"), text, bytes.Repeat([]byte{0}, 300_000)} {
 		var packed bytes.Buffer
-		if err := c.encode(&packed, bytes.NewReader(whole), int64(len(whole))); err != nil {
-			t.Fatal(err)
+		if err := c.encode(&packed, bytes.NewReader(data), int64(len(data))); err != nil {
+			f.Fatal(err)
 		}
-		if again, err := c.decodeAll(packed.Bytes(), size); err != nil || !bytes.Equal(again, whole) {
-			t.Fatalf("compressed again: %d bytes, %v", len(again), err)
+		whole := packed.Bytes()
+		for _, seed := range [][]byte{whole, whole[:len(whole)/2], append(bytes.Clone(whole), "garbage"...), append(bytes.Clone(whole), whole...)} {
+			f.Add(seed, int64(len(data)))
 		}
-	})
+	}
+	for _, seed := range []string{"\x01\x01\x00\xfe\xffx", "\x00\x00\x00\xff\xff", "\x07", "\xff\xff"} { // blocks as they are, and nonsense
+		f.Add([]byte(seed), int64(1))
+	}
+	f.Fuzz(func(t *testing.T, body []byte, size int64) { checkBody(t, c, body, size&(1<<20-1)) })
+}
+
+// checkBody decompresses a body at once and as a stream.
+func checkBody(t *testing.T, c codec, body []byte, size int64) {
+	t.Helper()
+	whole, wholeErr := c.decodeAll(body, size)
+	if wholeErr != nil && !errors.Is(wholeErr, errInvalid) {
+		t.Fatalf("refused with %v", wholeErr)
+	}
+	if int64(len(whole)) > size {
+		t.Fatalf("%d bytes, at most %d are wanted", len(whole), size)
+	}
+	r := c.decode(iotest.HalfReader(bytes.NewReader(body)))
+	defer r.Close()
+	streamed, err := io.ReadAll(io.LimitReader(r, size+1))
+	switch {
+	case err != nil && !errors.Is(err, errInvalid):
+		t.Fatalf("streamed: refused with %v", err)
+	case wholeErr == nil && (err != nil || !bytes.Equal(whole, streamed)):
+		t.Fatalf("at once %d bytes, streamed %d and %v", len(whole), len(streamed), err)
+	case wholeErr != nil && err == nil && int64(len(streamed)) <= size:
+		t.Fatalf("streamed %d bytes, at once %v", len(streamed), wholeErr)
+	case wholeErr != nil:
+		return
+	}
+	var packed bytes.Buffer
+	if err := c.encode(&packed, bytes.NewReader(whole), int64(len(whole))); err != nil {
+		t.Fatal(err)
+	}
+	if again, err := c.decodeAll(packed.Bytes(), size); err != nil || !bytes.Equal(again, whole) {
+		t.Fatalf("compressed again: %d bytes, %v", len(again), err)
+	}
 }

@@ -1,0 +1,43 @@
+#!/bin/bash
+# fuzz.sh [TIME]
+#
+# Runs every fuzz target of the repository for TIME (20s), two at a time, each
+# beginning with its seeds and with what earlier runs on this machine found. An
+# input that fails is written to the target's testdata/fuzz, to be committed with
+# what mends it: from then on every `go test` runs it.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+time=${1:-20s}
+logs=$(mktemp -d)
+trap 'rm -rf "$logs"' EXIT
+
+# The packages are found by their text, since listing the targets of all would
+# compile all tests; the targets are then listed by the compiler, and counted.
+git ls-files -z --cached --others --exclude-standard '*_test.go' |
+  xargs -0 grep -lE '^func Fuzz' | xargs -n 1 dirname | sort -u > "$logs/packages"
+git ls-files -z --cached --others --exclude-standard '*_test.go' |
+  xargs -0 grep -hoE '^func Fuzz' | wc -l > "$logs/written"
+while read -r package; do
+  # What fuzzing looks into is compiled once here, and not by each target.
+  go test -c -fuzz='^Fuzz' -o /dev/null "./$package"
+  go test -list '^Fuzz' "./$package" | awk -v package="$package" '/^Fuzz/ { print package, $1 }'
+done < "$logs/packages" > "$logs/targets"
+if [ "$(wc -l < "$logs/targets")" != "$(cat "$logs/written")" ]; then
+  echo "fuzz.sh: $(cat "$logs/written") targets are written, but go lists these:" >&2
+  cat "$logs/targets" >&2
+  exit 1
+fi
+
+# run PACKAGE TARGET: runs one target, and prints a line, or all if it fails.
+run() {
+  local log=$logs/${1//\//-}.$2
+  if go test -run='^$' -fuzz="^$2\$" -fuzztime="$time" -parallel=1 "./$1" > "$log" 2>&1; then
+    echo "ok    $1 $2: $(grep -oE 'execs: [0-9]+' "$log" | tail -n 1)"
+  else
+    { echo "FAIL  $1 $2"; cat "$log"; } >&2
+    return 1
+  fi
+}
+export -f run
+export logs time
+xargs -P 2 -L 1 bash -c 'run "$0" "$1"' < "$logs/targets"
