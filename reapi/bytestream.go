@@ -28,6 +28,9 @@ func newByteStreamServer(instances Instances, codecs *codecs, uploads *uploads) 
 // Read streams a blob from read_offset on, which counts bytes of the blob also
 // where they are sent compressed.
 func (s *byteStreamServer) Read(req *bytestream.ReadRequest, stream bytestream.ByteStream_ReadServer) error {
+	if log, ok := parseLog(req.GetResourceName()); ok {
+		return rpcError(s.readLog(log, req, stream))
+	}
 	name, err := parseRead(req.GetResourceName())
 	if err != nil {
 		return rpcError(err)

@@ -52,6 +52,7 @@ func codeOf(err error) codes.Code {
 		{asset.ErrTimeout, codes.DeadlineExceeded},
 		{tree.ErrOutput, codes.FailedPrecondition},
 		{errReplaced, codes.Aborted},
+		{execution.ErrLogLost, codes.Aborted},
 		{execution.ErrTimeout, codes.DeadlineExceeded},
 		{execution.ErrDraining, codes.Unavailable},
 		{execution.ErrCancelled, codes.Canceled},

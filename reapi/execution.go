@@ -98,6 +98,7 @@ func operationMessage(ctx context.Context, op *execution.Operation, state execut
 			return nil, err
 		}
 	}
+	nameLogs(told, op)
 	md, err := anypb.New(told)
 	if err != nil {
 		return nil, fmt.Errorf("encode operation metadata: %w", err)

@@ -83,7 +83,7 @@ func (a *attempt) run(ctx context.Context, spoolDir string, maxPrinted int64) *O
 	}
 
 	a.printed = newPrinted(spoolDir, maxPrinted)
-	defer a.printed.close()
+	defer a.publish()()
 	command := a.job.command
 	command.Env = withDefaults(command.Env, a.lease.Image().Env)
 	a.task.Enter(a.report, Progress{Step: StepExecution})

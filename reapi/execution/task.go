@@ -3,6 +3,7 @@ package execution
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
@@ -24,6 +25,8 @@ type Instance struct {
 	Stager tree.Stager
 	// DefaultProperties are platform properties of actions that do not set them.
 	DefaultProperties []runners.Property
+	// Logs are what its actions print.
+	Logs Logs
 }
 
 // Request is an Execute call, parsed.
@@ -73,6 +76,7 @@ type Task struct {
 	Timeline Timeline
 
 	ticket *ticket // for the queue
+	logs   atomic.Pointer[LogIDs]
 
 	// For those who are told of its end, and belonging to the run's goroutine, too.
 	args   []string          // the command's first
