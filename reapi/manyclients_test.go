@@ -20,7 +20,9 @@ import (
 	"google.golang.org/genproto/googleapis/bytestream"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
@@ -41,7 +43,7 @@ const (
 
 // TestManyClients: all kinds of calls at once, some of which break off, each from a
 // connection of its own. Every answer is right, and nothing is left when they are
-// gone. REAPI C5, C9, C16, C22, C42, D14, D16, D20, D22, D31, D32, I8
+// gone. REAPI C5, C9, C16, C22, C42, D14, D16, D20, D22, D31, D32, I7, I8
 func TestManyClients(t *testing.T) {
 	wantNoLeaks(t)
 	d, err := disk.Open(t.Context(), disk.Options{Dir: t.TempDir(), MaxBytes: 1 << 30, MinFreeBytes: 1 << 20})
@@ -62,6 +64,7 @@ func TestManyClients(t *testing.T) {
 	}})
 	b := newBase(t, f, store)
 	defer store.Lease(b.digests)()
+	idle := dialIdle(t, b.address)
 
 	until := time.Now().Add(manyTime)
 	group, ctx := errgroup.WithContext(t.Context())
@@ -73,6 +76,9 @@ func TestManyClients(t *testing.T) {
 	if err := group.Wait(); err != nil {
 		t.Error(err)
 	}
+	if state := idle.GetState(); state != connectivity.Ready {
+		t.Errorf("the idle connection is %v", state)
+	}
 	for i, op := range operations() {
 		if n := b.counts[i].Load(); n < manyClients/40 {
 			t.Errorf("%s was done %d times only", op.name, n)
@@ -80,6 +86,30 @@ func TestManyClients(t *testing.T) {
 			t.Logf("%7d times: %s", n, op.name)
 		}
 	}
+}
+
+// dialIdle makes a connection that does nothing but look, as often as gRPC allows,
+// whether it is still there. A server that does not permit that closes it at the
+// third time. REAPI I7
+func dialIdle(t *testing.T, address string) *grpc.ClientConn {
+	t.Helper()
+	conn, err := grpc.NewClient(address, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithIdleTimeout(0),
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: manyPatience, PermitWithoutStream: true}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := conn.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	conn.Connect()
+	for conn.GetState() != connectivity.Ready {
+		if !conn.WaitForStateChange(t.Context(), conn.GetState()) {
+			t.Fatal("it does not connect")
+		}
+	}
+	return conn
 }
 
 // wantNoLeaks checks, when all that the test set up later is gone, that it left no
