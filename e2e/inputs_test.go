@@ -1,9 +1,11 @@
 package e2e_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -267,5 +269,54 @@ func TestKilledHearthLeavesNoMount(t *testing.T) {
 	}
 	if text, _ := newCaller(t, second).run(root, []string{"recycle-runner"}, show); text != shown() {
 		t.Errorf("after the crash, the action sees %q", text)
+	}
+}
+
+// TestNothingGrowsWithTrees runs actions with larger input roots, most of them
+// new: once as many are kept as there may be, nothing grows any more but what the
+// store keeps in memory of new blobs.
+func TestNothingGrowsWithTrees(t *testing.T) {
+	h := startHearth(t, "/")
+	h.trees(t, 300)
+	before := h.footprint(t)
+	h.trees(t, 700)
+	after := h.footprint(t)
+	t.Logf("after 600 actions: %+v", before)
+	t.Logf("after 2,000 actions: %+v", after)
+	const slack, memory = 4, 64 << 10
+	if after.residentKiB > before.residentKiB+memory {
+		t.Errorf("resident memory grew from %d to %d KiB", before.residentKiB, after.residentKiB)
+	}
+	if after.files > before.files+slack || after.mounts > before.mounts+slack || after.leftovers > 0 || after.zombies > 0 {
+		t.Errorf("something was left: %+v, then %+v", before, after)
+	}
+}
+
+// trees runs actions on one input root so often, and on as many that differ in
+// one file.
+func (h *hearth) trees(t *testing.T, repeat int) {
+	t.Helper()
+	cmd := exec.Command("../bin/hearth", "bench", "tree", "--endpoint="+h.endpoint(t), "--json",
+		"--files=400", "--directories=20", "--first=1", fmt.Sprintf("--repeat=%d", repeat))
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("hearth bench: %v\n%s", err, &stderr)
+	}
+	var results []struct {
+		Name  string
+		Count int
+	}
+	if err := json.Unmarshal(out, &results); err != nil {
+		t.Fatalf("hearth bench printed %s (%v)", out, err)
+	}
+	got := map[string]int{}
+	for _, r := range results {
+		got[r.Name] += r.Count
+	}
+	want := map[string]int{"400 files in 20 directories, first": 1, "again": repeat, "with 1 changed": repeat, "  the input root alone": 2*repeat + 1}
+	if !maps.Equal(got, want) {
+		t.Errorf("hearth bench measured %v, want %v", got, want)
 	}
 }

@@ -69,7 +69,7 @@ type dirent struct {
 // NewBuilder begins an image, of about so many files and directories.
 func NewBuilder(opts Options, about int) *Builder {
 	head := superOffset + superLen + deviceLen*len(opts.Devices)
-	b := &Builder{opts: opts, blockSize: opts.BlockSize, inodes: make([]byte, head, head+about*compactLen*9/8)}
+	b := &Builder{opts: opts, blockSize: opts.BlockSize, inodes: make([]byte, head, head+about*compactLen*9/8), blocks: make([]byte, 0, about*compactLen)}
 	if n := opts.BlockSize; n < 512 || n > 4096 || n&(n-1) != 0 {
 		b.fail(fmt.Errorf("%d is no block size", n))
 		b.blockSize = 512

@@ -84,14 +84,16 @@ func benchmarkStage(b *testing.B, links bool, workers int) {
 // BenchmarkStageAgain is a whole turn with an input root that was there before,
 // by its number of files: where mounting begins to pay.
 func BenchmarkStageAgain(b *testing.B) {
-	for _, files := range []int{1, 5, 20, 100} {
+	opts := nobodys()
+	opts.AllowLinks = false
+	for _, files := range []int{1, 10, 30, 100, 300} {
 		s := newLinkStore(b)
 		g := load(b, s, s.tree(b, leaf("x", files)))
 		for name, stager := range map[string]tree.Stager{"copier": newCopier(b, s), "mounter": newMounter(b, s, tree.MounterOptions{})} {
 			b.Run(fmt.Sprintf("files=%d/%s", files, name), func(b *testing.B) {
 				root := filepath.Join(b.TempDir(), "root")
 				for b.Loop() {
-					staged, err := stager.Stage(b.Context(), g, root, nobodys())
+					staged, err := stager.Stage(b.Context(), g, root, opts)
 					must(b, err)
 					must(b, staged.Remove())
 				}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path/filepath"
 	"slices"
 	"strconv"
 
@@ -150,7 +151,7 @@ func (s *shelf) reserve(h *holding, size int64, blobs int) (*pack, int64, error)
 	}
 	if last == nil || last.filled {
 		s.numbers++
-		p, err := newPack(s.packsDir, s.numbers)
+		p, err := newPack(filepath.Join(s.packsDir, strconv.Itoa(s.numbers)), size, s.loops)
 		if err != nil {
 			return nil, 0, err
 		}

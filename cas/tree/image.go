@@ -66,7 +66,7 @@ func (img *image) write(g *Graph) error {
 	}
 	img.bytes, err = newImageWriter(g, img).write().WriteTo(f)
 	if err = errors.Join(err, f.Close()); err != nil {
-		return fmt.Errorf("write the image of %s: %w", g.root.subject(), err)
+		return fmt.Errorf("write the image of %s: %w", g.root.subject(), spaceError(err))
 	}
 	return nil
 }
@@ -75,12 +75,21 @@ func (img *image) write(g *Graph) error {
 func (img *image) attach() error {
 	var packs []string
 	for _, p := range img.holding.packs {
-		packs = append(packs, p.path)
+		packs = append(packs, p.device.Name())
+	}
+	source := img.file()
+	if img.holding.shelf.loops {
+		device, err := openLoop(source)
+		if err != nil {
+			return err
+		}
+		defer device.Close() // the mount has it open
+		source = device.Name()
 	}
 	if err := os.Mkdir(img.mount(), 0o700); err != nil {
 		return fmt.Errorf("make a mount point: %w", err)
 	}
-	return mountOn(img.mount(), "erofs", imageOptions(img.file(), packs...))
+	return mountOn(img.mount(), "erofs", imageOptions(source, packs...))
 }
 
 // detach unmounts an image. An overlay that is still there has a mount of its own.

@@ -27,7 +27,7 @@ func (s *mounted) scratch() string { return filepath.Join(s.upper, "work") }
 func (s *mounted) mount(opts StageOptions) error {
 	for _, d := range []string{s.upper, s.changes(), s.scratch()} {
 		if err := os.Mkdir(d, 0o700); err != nil {
-			return err
+			return spaceError(err)
 		}
 	}
 	// The input root itself looks like the directory of the upper layer.
@@ -51,7 +51,8 @@ func (s *mounted) mount(opts StageOptions) error {
 // Remove implements Staged. The kernel tidies up after a mount when it goes away
 // for good, which takes milliseconds if many of its files were used: that is
 // left to the background, for which an open file keeps it alive. Whatever else
-// still uses it keeps it too, and sees nothing of what comes after.
+// still uses it keeps it too, and sees nothing of what comes after. The directory
+// stays for the next: to remove it takes longer than to unmount.
 func (s *mounted) Remove() error {
 	last, err := unix.Open(s.dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -62,5 +63,5 @@ func (s *mounted) Remove() error {
 	}
 	rest := rubbish{dir: filepath.Dir(s.upper), name: filepath.Base(s.upper)}
 	err = s.mounter.copier.trash.later(chore{s.upper, func() error { return errors.Join(unix.Close(last), rest.delete()) }})
-	return errors.Join(os.Remove(s.dir), err, s.mounter.images.put(s.image))
+	return errors.Join(err, s.mounter.images.put(s.image))
 }

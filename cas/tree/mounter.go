@@ -19,6 +19,8 @@ type MounterOptions struct {
 	// Dir is for the Mounter alone: what is there before is removed. It is best
 	// on the store's file system, so that large files can be links to blobs.
 	Dir string
+	// LoopDevices are used by kernels that mount no files, as ProbeMounter says.
+	LoopDevices bool
 	// TrashDir and MaxTrash are as in CopierOptions.
 	TrashDir string
 	MaxTrash int
@@ -86,7 +88,7 @@ func (m *Mounter) open(store cas.Store, opts MounterOptions) (err error) {
 	if err := errors.Join(os.Mkdir(imagesDir, 0o700), os.Mkdir(m.uppersDir(), 0o700)); err != nil {
 		return err
 	}
-	if m.shelf, err = newShelf(store, m.dir); err != nil {
+	if m.shelf, err = newShelf(store, m.dir, opts.LoopDevices); err != nil {
 		return err
 	}
 	m.images = newImages(imagesDir, m.shelf, m.copier.trash, imageLimits{

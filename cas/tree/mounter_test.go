@@ -497,8 +497,20 @@ func TestProbeMounter(t *testing.T) {
 	needRoot(t)
 	checkLeaks(t)
 	at := t.TempDir()
-	must(t, tree.ProbeMounter(at))
+	if loops, err := tree.ProbeMounter(at); loops || err != nil {
+		t.Errorf("%v, %v (this test needs Linux 6.12.4 with EROFS)", loops, err)
+	}
 	equalLines(t, snapshot(t, at), nil)
+
+	memory := filepath.Join(at, "memory")
+	must(t, os.Mkdir(memory, 0o755))
+	must(t, unix.Mount("tmpfs", memory, "tmpfs", 0, ""))
+	defer func() { must(t, unix.Unmount(memory, 0)) }()
+	if loops, err := tree.ProbeMounter(memory); !loops || err != nil {
+		t.Errorf("in memory: %v, %v", loops, err)
+	}
+	equalLines(t, snapshot(t, memory), nil)
+
 	// An upper layer cannot be on an overlay.
 	for _, name := range []string{"lower", "upper", "work", "merged"} {
 		must(t, os.Mkdir(filepath.Join(at, name), 0o755))
@@ -506,17 +518,41 @@ func TestProbeMounter(t *testing.T) {
 	merged := filepath.Join(at, "merged")
 	must(t, unix.Mount("overlay", merged, "overlay", 0, fmt.Sprintf("lowerdir=%[1]s/lower,upperdir=%[1]s/upper,workdir=%[1]s/work", at)))
 	defer func() { must(t, unix.Unmount(merged, 0)) }()
-	if err := tree.ProbeMounter(merged); err == nil || !strings.Contains(err.Error(), "such as an overlay") {
+	if _, err := tree.ProbeMounter(merged); err == nil || !strings.Contains(err.Error(), "so not on an overlay") {
 		t.Errorf("on an overlay: %v", err)
 	}
 	equalLines(t, snapshot(t, merged), nil)
+}
+
+// In memory all goes by loop devices, which are free again afterwards.
+func TestMounterInMemory(t *testing.T) {
+	needRoot(t)
+	checkLeaks(t)
+	at := t.TempDir()
+	must(t, unix.Mount("tmpfs", at, "tmpfs", 0, ""))
+	t.Cleanup(func() { must(t, unix.Unmount(at, 0)) })
+	t.Cleanup(func() {
+		backing, err := filepath.Glob("/sys/block/loop*/loop/backing_file")
+		must(t, err)
+		for _, name := range backing {
+			if data, err := os.ReadFile(name); err == nil && strings.Contains(string(data), at) {
+				t.Errorf("%s is left", name)
+			}
+		}
+	})
+	s := newLeaseStore(t) // whose files cannot be linked to from there
+	m := newMounter(t, cannotLink{s.linkStore}, tree.MounterOptions{Dir: filepath.Join(at, "roots"), LoopDevices: true})
+	root := filepath.Join(at, "root")
+	stageAt(t, m, load(t, s, s.tree(t, dir{"f": "f", "l": large("l")})), root, roots())
+	write(t, filepath.Join(root, "f"), "changed", 0o644)
+	equalLines(t, snapshot(t, root), []string{"f -rw-r--r-- changed", "l -rw-r--r-- " + large("l")})
 }
 
 func TestProbeMounterUnprivileged(t *testing.T) {
 	if !inChild(t, &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}) {
 		return
 	}
-	if err := tree.ProbeMounter(t.TempDir()); err == nil || !strings.Contains(err.Error(), "root") {
+	if _, err := tree.ProbeMounter(t.TempDir()); err == nil || !strings.Contains(err.Error(), "root") {
 		t.Errorf("got %v", err)
 	}
 }

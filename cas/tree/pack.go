@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 
 	"golang.org/x/sys/unix"
 
@@ -21,10 +20,10 @@ const (
 )
 
 // pack is a file that holds the contents of many blobs, one after the other. It
-// only grows. All but file and path is guarded by the shelf's mutex.
+// only grows. What is below is guarded by the shelf's mutex.
 type pack struct {
-	file *os.File
-	path string
+	file   *os.File
+	device *os.File // by which it is mounted: the file, or a loop device
 
 	blobs  []cas.Digest
 	blocks int64
@@ -33,13 +32,21 @@ type pack struct {
 	filled bool
 }
 
-func newPack(dir string, number int) (*pack, error) {
-	path := filepath.Join(dir, fmt.Sprint(number))
+func newPack(path string, size int64, loops bool) (*pack, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("make a file for small inputs: %w", err)
 	}
-	return &pack{file: f, path: path}, nil
+	p := &pack{file: f, device: f}
+	// A device has to have its length from the start. What is not written takes no
+	// space.
+	if err = f.Truncate(max(packBytes, blocksOf(size)*packBlock)); err == nil && loops {
+		p.device, err = openLoop(path)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("make a file for small inputs: %w", err), f.Close(), os.Remove(path))
+	}
+	return p, nil
 }
 
 func blocksOf(size int64) int64 { return (size + packBlock - 1) / packBlock }
@@ -47,14 +54,23 @@ func blocksOf(size int64) int64 { return (size + packBlock - 1) / packBlock }
 // write writes at a place that was reserved.
 func (p *pack) write(data []byte, block int64) error {
 	if _, err := p.file.WriteAt(data, block*packBlock); err != nil {
-		if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
-			return fmt.Errorf("%w for small inputs: %w", cas.ErrNoSpace, err)
-		}
-		return fmt.Errorf("write small inputs: %w", err)
+		return fmt.Errorf("write small inputs: %w", spaceError(err))
 	}
 	return nil
 }
 
+// spaceError makes the lack of space what a store calls it.
+func spaceError(err error) error {
+	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+		return fmt.Errorf("%w: %w", cas.ErrNoSpace, err)
+	}
+	return err
+}
+
 func (p *pack) remove() error {
-	return errors.Join(p.file.Close(), os.Remove(p.path))
+	errs := []error{p.file.Close(), os.Remove(p.file.Name())}
+	if p.device != p.file {
+		errs = append(errs, p.device.Close())
+	}
+	return errors.Join(errs...)
 }

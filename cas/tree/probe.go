@@ -14,20 +14,50 @@ import (
 )
 
 // ProbeMounter tries all that a Mounter does with the kernel, in a directory of
-// its own below dir. The error says what a Mounter lacks there: then a Copier
-// has to do.
-func ProbeMounter(dir string) (err error) {
+// its own below dir, and says whether it takes loop devices. The error says what
+// a Mounter lacks there: then a Copier has to do.
+func ProbeMounter(dir string) (loops bool, err error) {
 	if os.Geteuid() != 0 {
-		return errors.New("only root can mount input roots")
+		return false, errors.New("only root can mount input roots")
 	}
-	if err := checkKernel(); err != nil {
-		return err
+	var u unix.Utsname
+	if err := unix.Uname(&u); err != nil {
+		return false, err
 	}
+	if loops, err = checkRelease(unix.ByteSliceToString(u.Release[:])); err != nil {
+		return false, err
+	}
+	if loops {
+		return true, probe(dir, true)
+	}
+	err = probe(dir, false)
+	if errors.Is(err, unix.ENOTBLK) {
+		return true, probe(dir, true) // without CONFIG_EROFS_FS_BACKED_BY_FILE, or on a tmpfs
+	}
+	return false, err
+}
+
+// checkRelease tells what a kernel can do. The first that mount EROFS images in
+// files do not survive images with blocks that are smaller than pages.
+func checkRelease(release string) (loops bool, err error) {
+	var major, minor, patch int
+	n, _ := fmt.Sscanf(release, "%d.%d.%d", &major, &minor, &patch) // what is not there is 0
+	switch {
+	case n < 2:
+		return false, fmt.Errorf("nothing is known of the kernel %s", release)
+	case major < 6, major == 6 && minor < 8:
+		return false, fmt.Errorf("the kernel %s cannot mount input roots; Linux 6.8 and newer can", release)
+	}
+	return major == 6 && (minor < 12 || minor == 12 && patch < 4), nil
+}
+
+// probe tries a small image.
+func probe(dir string, loops bool) (err error) {
 	at, err := os.MkdirTemp(dir, "hearth-probe-")
 	if err != nil {
 		return err
 	}
-	p := prober{dir: at}
+	p := prober{dir: at, loops: loops}
 	defer func() {
 		_, uerr := UnmountBelow(at)
 		err = errors.Join(err, uerr, os.RemoveAll(at))
@@ -41,30 +71,11 @@ func ProbeMounter(dir string) (err error) {
 	return p.use()
 }
 
-// checkKernel refuses kernels that do not survive the attempt: the first with
-// EROFS images in files crash if the blocks of one are smaller than pages.
-func checkKernel() error {
-	var u unix.Utsname
-	if err := unix.Uname(&u); err != nil {
-		return err
-	}
-	return checkRelease(unix.ByteSliceToString(u.Release[:]))
+// prober is one probe on its way.
+type prober struct {
+	dir   string
+	loops bool
 }
-
-func checkRelease(release string) error {
-	var major, minor, patch int
-	n, _ := fmt.Sscanf(release, "%d.%d.%d", &major, &minor, &patch) // what is not there is 0
-	switch {
-	case n < 2:
-		return fmt.Errorf("nothing is known of the kernel %s", release)
-	case major < 6, major == 6 && minor < 12, major == 6 && minor == 12 && patch < 4:
-		return fmt.Errorf("the kernel %s cannot mount EROFS images that are files; Linux 6.12.4 and newer can", release)
-	}
-	return nil
-}
-
-// prober tries a small image.
-type prober struct{ dir string }
 
 const (
 	probePacked = "in a pack"
@@ -94,22 +105,29 @@ func (p prober) write() error {
 }
 
 func (p prober) mount() error {
-	err := mountOn(p.path("lower"), "erofs", imageOptions(p.path("image"), p.path("pack")))
-	switch {
-	case errors.Is(err, unix.ENODEV):
+	image, pack := p.path("image"), p.path("pack")
+	if p.loops {
+		for _, name := range []*string{&image, &pack} {
+			device, err := openLoop(*name)
+			if err != nil {
+				return err
+			}
+			defer device.Close() // the mount has it open
+			*name = device.Name()
+		}
+	}
+	err := mountOn(p.path("lower"), "erofs", imageOptions(image, pack))
+	if errors.Is(err, unix.ENODEV) {
 		return fmt.Errorf("this kernel has no EROFS (try `modprobe erofs`): %w", err)
-	case errors.Is(err, unix.ENOTBLK):
-		return fmt.Errorf("an EROFS image that is a file cannot be mounted: either the kernel is made without "+
-			"CONFIG_EROFS_FS_BACKED_BY_FILE, or the data directory is on a file system for which that does not work, "+
-			"such as an overlay or a tmpfs: %w", err)
-	case err != nil:
+	}
+	if err != nil {
 		return err
 	}
 	err = mountOn(p.path("merged"), "overlay", overlayOptions(overlay{
 		lower: p.path("lower"), blobs: p.path("blobs"), changes: p.path("changes"), scratch: p.path("work"),
 	}))
 	if err != nil {
-		return fmt.Errorf("%w; the data directory must be on a file system that can be the upper layer of an overlay", err)
+		return fmt.Errorf("%w; the data directory must be on a file system that can be the upper layer of an overlay, so not on an overlay", err)
 	}
 	return nil
 }

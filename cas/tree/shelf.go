@@ -25,6 +25,7 @@ type shelf struct {
 	packsDir string
 	blobsDir string   // where links are, which overlays have as a layer
 	links    *os.File // blobsDir
+	loops    bool     // packs are mounted by loop devices
 
 	mu      sync.Mutex // guards all below
 	slots   map[cas.Digest]*slot
@@ -48,9 +49,9 @@ type slot struct {
 // shelving is one attempt to fill some slots.
 type shelving struct{ done chan struct{} }
 
-func newShelf(store cas.Store, dir string) (*shelf, error) {
+func newShelf(store cas.Store, dir string, loops bool) (*shelf, error) {
 	s := &shelf{
-		store: store, packsDir: filepath.Join(dir, "packs"), blobsDir: filepath.Join(dir, "blobs"),
+		store: store, loops: loops, packsDir: filepath.Join(dir, "packs"), blobsDir: filepath.Join(dir, "blobs"),
 		slots: map[cas.Digest]*slot{},
 	}
 	s.linker, _ = store.(cas.Linker)

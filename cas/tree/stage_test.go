@@ -71,6 +71,9 @@ func eachStager(t *testing.T, f func(t *testing.T, newStager func(cas.Store) tre
 	t.Run("mounter", func(t *testing.T) {
 		f(t, func(s cas.Store) tree.Stager { return newMounter(t, s, tree.MounterOptions{}) })
 	})
+	t.Run("loop devices", func(t *testing.T) {
+		f(t, func(s cas.Store) tree.Stager { return newMounter(t, s, tree.MounterOptions{LoopDevices: true}) })
+	})
 }
 
 // stageAt stages a graph, and removes what the test does not remove.
@@ -151,8 +154,8 @@ func TestStage(t *testing.T) {
 			t.Errorf("the empty file has %d links and time %d", empty.Nlink, empty.Mtim.Sec)
 		}
 		must(t, staged.Remove())
-		if _, err := os.Lstat(dir); !errors.Is(err, os.ErrNotExist) {
-			t.Errorf("after Remove: %v", err)
+		if left, err := os.ReadDir(dir); len(left) > 0 || err != nil && !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("after Remove: %v, %v", left, err)
 		}
 	})
 }

@@ -14,9 +14,9 @@ type Stager interface {
 
 // Staged is one input root in a directory.
 type Staged interface {
-	// Remove takes the directory away with all that is in it by now. It is
-	// called once, when no process uses the directory any more, and returns as
-	// soon as the place is free for another.
+	// Remove takes away all that is in the directory by now, and the directory
+	// itself unless it stays, empty. It is called once, when no process uses the
+	// directory any more, and returns as soon as the place is free for another.
 	Remove() error
 }
 

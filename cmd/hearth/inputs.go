@@ -17,6 +17,7 @@ type inputRoots struct {
 	dataDir  string
 	logger   *slog.Logger
 	mount    bool
+	loops    bool  // by loop devices
 	maxBytes int64 // that the store holds
 
 	mu      sync.Mutex // guards all below: the store tells of damage at any time
@@ -59,14 +60,14 @@ func (r *inputRoots) prepare(mode string, maxBytes int64) error {
 	if mode == "copy" {
 		return nil
 	}
-	err := tree.ProbeMounter(r.dataDir)
+	loops, err := tree.ProbeMounter(r.dataDir)
 	if err == nil {
 		err = tree.ShareMount(r.dataDir)
 	}
 	switch {
 	case err == nil:
-		r.mount = true
-		r.logger.Info("input roots are mounted")
+		r.mount, r.loops = true, loops
+		r.logger.Info("input roots are mounted", "loop_devices", loops)
 	case mode == "mount":
 		return fmt.Errorf("--input-roots mount: input roots cannot be mounted here: %w", err)
 	default:
@@ -77,10 +78,14 @@ func (r *inputRoots) prepare(mode string, maxBytes int64) error {
 
 // describeInputRoots says how input roots would appear.
 func describeInputRoots(dataDir string) string {
-	if err := tree.ProbeMounter(dataDir); err != nil {
+	loops, err := tree.ProbeMounter(dataDir)
+	switch {
+	case err != nil:
 		return fmt.Sprintf("made of links and copies, which is slow for many files; they cannot be mounted: %v", err)
+	case loops:
+		return "mounted as overlays, by loop devices"
 	}
-	return "mounted as overlays, which takes milliseconds for any number of files"
+	return "mounted as overlays"
 }
 
 // directoryCacheBytes is the memory for Directory messages that the next action
@@ -109,8 +114,9 @@ func (r *inputRoots) newStager(store cas.Store, share int64) (closingStager, err
 		return tree.NewCopier(store, tree.CopierOptions{TrashDir: trash, Log: r.logger}), nil
 	}
 	return tree.NewMounter(store, tree.MounterOptions{
-		Dir:      filepath.Join(r.dataDir, rootsDir, strconv.Itoa(len(r.stagers))),
-		TrashDir: trash, PackBytes: min(1<<30, share), LinkBytes: share, Log: r.logger,
+		Dir:         filepath.Join(r.dataDir, rootsDir, strconv.Itoa(len(r.stagers))),
+		LoopDevices: r.loops,
+		TrashDir:    trash, PackBytes: min(1<<30, share), LinkBytes: share, Log: r.logger,
 	})
 }
 
