@@ -35,7 +35,7 @@ func (c *backingFlags) validate(listen string, instances []string) error {
 		if endpoint == "" {
 			continue
 		}
-		if _, address, _ := strings.Cut(endpoint, "://"); address == listen {
+		if _, address, _ := strings.Cut(endpoint, "://"); address == listen || endpoint == listen {
 			errs = append(errs, fmt.Errorf("%s %s is this server itself: name another one", flag, endpoint))
 		}
 		conn, err := remote.Dial(endpoint) // which connects nowhere yet

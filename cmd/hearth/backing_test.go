@@ -43,6 +43,10 @@ func TestBackingFlags(t *testing.T) {
 			t.Errorf("%q is not in: %v", want, err)
 		}
 	}
+	self := backingFlags{CAS: "unix:///run/hearth.sock"}
+	if err := self.validate("unix:///run/hearth.sock", nil); err == nil || !strings.Contains(err.Error(), "is this server itself") {
+		t.Errorf("%+v: %v", self, err)
+	}
 	for _, alone := range []backingFlags{{AC: "grpc://a:1"}, {CASInstance: &name}} {
 		if err := alone.validate("", nil); err == nil || !strings.Contains(err.Error(), "need --cas") {
 			t.Errorf("%+v: %v", alone, err)
@@ -52,12 +56,13 @@ func TestBackingFlags(t *testing.T) {
 
 // serving is `hearth serve` in this process.
 type serving struct {
-	t       *testing.T
-	address string
-	stack   *stack
-	served  chan error
-	stopped sync.Once
-	log     logged
+	t        *testing.T
+	address  string
+	endpoint string
+	stack    *stack
+	served   chan error
+	stopped  sync.Once
+	log      logged
 }
 
 // serve starts with the flags of a command line.
@@ -74,13 +79,13 @@ func serve(t *testing.T, address, dataDir string, flags ...string) *serving {
 	if err := c.Serve.validate(); err != nil {
 		t.Fatal(err)
 	}
-	listener, err := net.Listen("tcp", address)
+	listener, endpoint, err := c.Serve.Listening.open()
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &serving{t: t, address: listener.Addr().String(), served: make(chan error, 1)}
+	s := &serving{t: t, address: listener.Addr().String(), endpoint: endpoint, served: make(chan error, 1)}
 	logger := slog.New(slog.NewTextHandler(&s.log, nil))
-	if s.stack, err = c.Serve.newStack(t.Context(), logger, s.address); err != nil {
+	if s.stack, err = c.Serve.newStack(t.Context(), logger, endpoint); err != nil {
 		t.Fatal(err)
 	}
 	go func() { s.served <- s.stack.server.Serve(listener) }()

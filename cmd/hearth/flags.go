@@ -26,9 +26,9 @@ func (b *bytesFlag) UnmarshalText(text []byte) error {
 
 // serveCmd is `hearth serve`.
 type serveCmd struct {
-	Listen  string `help:"Address of the Remote Execution API." default:"127.0.0.1:8980"`
-	Console string `help:"Address of the status pages." default:"127.0.0.1:8981"`
-	DataDir string `help:"Directory for everything that hearth keeps." default:"${data_dir}" type:"path"`
+	Listening listenFlags `embed:""`
+	Console   string      `help:"Address of the status pages." default:"127.0.0.1:8981"`
+	DataDir   string      `help:"Directory for everything that hearth keeps." default:"${data_dir}" type:"path"`
 
 	Instance  []string  `help:"REAPI instance names to serve; the empty name is served without this flag." placeholder:"NAME"`
 	MaxBytes  bytesFlag `help:"Most that the store holds, such as 50GiB; 0 takes four fifths of what the file system can give." default:"0"`
@@ -94,7 +94,8 @@ func (c *serveCmd) validate() error {
 			errs = append(errs, fmt.Errorf("--instance: %w", err))
 		}
 	}
-	errs = append(errs, c.Capacity.validate(), c.Assets.validate(), c.Backing.validate(c.Listen, c.Instance))
+	errs = append(errs, c.Capacity.validate(), c.Assets.validate(), c.Listening.validate(),
+		c.Backing.validate(c.Listening.Listen, c.Instance))
 	var err error
 	if c.ExecServer, err = findExecServer(c.ExecServer); err != nil {
 		errs = append(errs, err)

@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"syscall"
 	"time"
 
 	"github.com/hearth-build/hearth/reapi/console"
@@ -20,7 +19,7 @@ func (c *serveCmd) Run(logger *slog.Logger, stop *stopping) error {
 	if err := c.validate(); err != nil {
 		return err
 	}
-	listener, err := listen("--listen", c.Listen)
+	listener, endpoint, err := c.Listening.open()
 	if err != nil {
 		return err
 	}
@@ -30,7 +29,7 @@ func (c *serveCmd) Run(logger *slog.Logger, stop *stopping) error {
 		return err
 	}
 	defer web.Close()
-	stack, err := c.newStack(stop.first, logger, listener.Addr().String())
+	stack, err := c.newStack(stop.first, logger, endpoint)
 	if err != nil {
 		return err
 	}
@@ -43,7 +42,7 @@ func (c *serveCmd) Run(logger *slog.Logger, stop *stopping) error {
 	failed := make(chan error, 2)
 	go func() { failed <- stack.server.Serve(listener) }() // ends with stack.stop
 	go func() { failed <- webServer.Serve(web) }()         // ends with webServer.Close
-	c.announce(os.Stdout, listener.Addr(), web.Addr())
+	c.announce(os.Stdout, endpoint, web.Addr())
 	return errors.Join(c.wait(stop, logger, failed, stack.stop), webServer.Close())
 }
 
@@ -62,28 +61,16 @@ func (c *serveCmd) wait(stop *stopping, logger *slog.Logger, failed <-chan error
 }
 
 // announce tells a person what to do next.
-func (c *serveCmd) announce(w io.Writer, endpoint, web net.Addr) {
+func (c *serveCmd) announce(w io.Writer, endpoint string, web net.Addr) {
 	fmt.Fprintf(w, `hearth %s
-listening on grpc://%s
+listening on %s
 console   on http://%s
 
 Add to the .bazelrc of a workspace to build on it:
 
-    build --remote_executor=grpc://%s
+    build --remote_executor=%s
     build --remote_default_exec_properties=recycle-runner=true
     build --jobs=%d
 
 `, version(), endpoint, web, endpoint, 4*c.Slots)
-}
-
-// listen explains why an address cannot be had.
-func listen(flag, address string) (net.Listener, error) {
-	l, err := net.Listen("tcp", address)
-	if errors.Is(err, syscall.EADDRINUSE) {
-		return nil, fmt.Errorf("%s %s is in use by another program (perhaps another hearth): stop it, or choose another port; port 0 takes a free one", flag, address)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", flag, err)
-	}
-	return l, nil
 }

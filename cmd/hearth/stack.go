@@ -213,7 +213,7 @@ func (s *stack) closeStores(logger *slog.Logger) {
 
 // Status implements console.Source.
 func (s *stack) Status() console.Status {
-	st := console.Status{Version: version(), Started: s.started, Endpoint: "grpc://" + s.endpoint, Load: s.scheduler.Load()}
+	st := console.Status{Version: version(), Started: s.started, Endpoint: s.endpoint, Load: s.scheduler.Load()}
 	for _, r := range s.pool.Snapshot() {
 		st.Runners = append(st.Runners, console.Runner{ID: r.ID, State: r.State.String(), Key: r.Key, Runs: r.Runs, Age: r.Age.Round(time.Second)})
 	}
