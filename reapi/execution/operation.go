@@ -41,11 +41,13 @@ func (o *Operation) Action() cas.Digest { return o.request.Action }
 func (o *Operation) Request() *Request { return o.request }
 
 // How a watcher is kept informed: a state that is followed by the final one
-// within the settle time is not worth a message; a watcher to whom nothing
-// happens hears so in time before clients give up (REAPI F7).
+// within the settle time is not worth a message, and another step of the same
+// stage only if it lasts; a watcher to whom nothing happens hears so in time
+// before clients give up (REAPI F7).
 const (
-	settle    = 5 * time.Millisecond
-	keepAlive = 10 * time.Second
+	settle     = 5 * time.Millisecond
+	settleStep = 500 * time.Millisecond
+	keepAlive  = 10 * time.Second
 )
 
 // Watch calls send with the present state at once, then whenever it changes
@@ -67,7 +69,7 @@ func (o *Operation) Watch(ctx context.Context, send func(State) error) error {
 		}
 		select {
 		case <-changed:
-			o.settle(ctx)
+			o.settle(ctx, state)
 		case <-tick.C:
 		case <-ctx.Done():
 			return context.Cause(ctx)
@@ -147,14 +149,18 @@ func (o *Operation) retire() {
 	}
 }
 
-// settle waits a moment for the run to end.
-func (o *Operation) settle(ctx context.Context) {
+// settle waits a moment for the run to end, after it left the state.
+func (o *Operation) settle(ctx context.Context, left State) {
 	select {
 	case <-o.run.done:
 		return
 	default:
 	}
-	timer := time.NewTimer(settle)
+	moment := settle
+	if o.State().Stage() == left.Stage() {
+		moment = settleStep
+	}
+	timer := time.NewTimer(moment)
 	defer timer.Stop()
 	select {
 	case <-o.run.done:

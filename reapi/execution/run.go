@@ -55,7 +55,8 @@ type run struct {
 	mu      sync.Mutex // guards what follows
 	state   State
 	changed chan struct{} // closed and forgotten when there is news; nil while nobody waits for any
-	slow    *time.Timer   // runs while the run waits for something; logs for what
+	slow    *time.Timer   // runs between admission and the command, and logs long waits
+	logged  time.Time     // when the wait began that was logged last
 
 	// operations that share the run; guarded by the Scheduler's mutex.
 	operations int
@@ -126,10 +127,8 @@ func (r *run) wake() {
 func (r *run) complete(out *Outcome) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.slow != nil {
-		r.slow.Stop()
-	}
 	r.state = completed(out)
+	r.timeLocked()
 	r.wakeLocked()
 	close(r.done)
 }
@@ -142,22 +141,42 @@ func (r *run) wakeLocked() {
 }
 
 // timeLocked sees to it that a wait which follows admission is logged if it is
-// long. The queue sees to those before, the command may take what it likes.
+// long. The queue sees to those before, the command may take what it likes. One
+// timer serves all such steps, since few actions ever need it.
 func (r *run) timeLocked() {
-	waits := r.state.Step >= StepCheck && r.state.Step < StepExecution
+	waits := r.waitsLocked()
 	switch {
 	case waits && r.slow == nil:
-		r.slow = time.AfterFunc(longWait, r.logWait)
-	case waits:
-		r.slow.Reset(longWait)
-	case r.slow != nil:
+		r.slow = time.AfterFunc(longWait, r.checkWait)
+	case !waits && r.slow != nil:
 		r.slow.Stop()
+		r.slow = nil
 	}
 }
 
-func (r *run) logWait() {
-	state, _ := r.snapshot()
+// waitsLocked reports whether the run is between admission and its command.
+func (r *run) waitsLocked() bool {
+	return r.state.Step >= StepCheck && r.state.Step < StepExecution
+}
+
+// checkWait is called by the timer. It logs what is waited for, once, if that has
+// lasted so long; else it looks again when it will have.
+func (r *run) checkWait() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.waitsLocked() || r.slow == nil {
+		return // the step ended as the timer fired
+	}
+	if rest := longWait - time.Since(r.state.Since); rest > 0 {
+		r.slow.Reset(rest)
+		return
+	}
+	r.slow.Reset(longWait)
+	if r.logged.Equal(r.state.Since) {
+		return
+	}
+	r.logged = r.state.Since
 	r.log.Info("action waits",
 		slog.String("action", r.task.ActionDigest.Name()), slog.String("invocation", r.task.Invocation),
-		slog.String("step", state.Step.String()), slog.String("reason", state.Reason))
+		slog.String("step", r.state.Step.String()), slog.String("reason", r.state.Reason))
 }

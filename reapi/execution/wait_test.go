@@ -340,3 +340,25 @@ func TestMatchingKnowsDefaultsAndOverrides(t *testing.T) {
 		}
 	})
 }
+
+// What an action of some milliseconds does is not worth a message for each step.
+func TestShortStepsAreNotTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, _ := newMatchingBench(t, cpus(1), func(_ context.Context, task *execution.Task, report execution.Report) *execution.Outcome {
+			for _, step := range []execution.Step{execution.StepCheck, execution.StepInputs, execution.StepExecution, execution.StepOutputs} {
+				task.Enter(report, execution.Progress{Step: step})
+				time.Sleep(20 * time.Millisecond)
+			}
+			return exited(0)
+		})
+		defer b.close()
+		var told []execution.Step
+		op := b.submit(b.request(b.action(0, "a=1")))
+		if err := op.Watch(t.Context(), func(s execution.State) error { told = append(told, s.Step); return nil }); err != nil {
+			t.Fatal(err)
+		}
+		if got := fmt.Sprint(told); got != "[ACCEPTED CHECK COMPLETED]" {
+			t.Errorf("told %s", got)
+		}
+	})
+}
