@@ -42,7 +42,7 @@ func fillAndDie(dir string) error {
 	return nil
 }
 
-// startLimit is how long a start may take. It takes 0.3 s of an idle machine.
+// startLimit is how long a start may take: longer under the race detector.
 const startLimit = slowdown * 2 * time.Second
 
 // A start takes less than 2 s with 200,000 blobs, also after a crash that left
