@@ -21,6 +21,7 @@ test gcc         gcc                gcc                 gcc          gcc        
 test g++         g++                gcc-c++             g++          gcc             gcc-c++
 test libc        libc6-dev          glibc-devel         musl-dev     glibc           glibc-devel
 test bazel       bazel-bootstrap    -                   -            bazel           bazel
+test both-runtimes crun             crun                crun         crun            crun
 test busybox     busybox-static     busybox             busybox      busybox         busybox-static
 test debootstrap debootstrap        debootstrap         debootstrap  debootstrap     debootstrap
 test fsck.erofs  erofs-utils        erofs-utils         erofs-utils  erofs-utils     erofs-utils
@@ -42,6 +43,8 @@ have() {
   case $1 in
   netavark) [ -x /usr/lib/podman/netavark ] || [ -x /usr/libexec/podman/netavark ] || command -v netavark ;;
   crun) hybrid || command -v crun || command -v runc ;;
+  # Where hearth chooses runc, tests see what it says of crun.
+  both-runtimes) command -v crun ;;
   runc) ! hybrid || command -v runc ;;
   libc) [ -e /usr/include/stdio.h ] ;;
   # In an image that holds nothing else, only a static one runs.

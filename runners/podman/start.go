@@ -165,7 +165,8 @@ func (in *instance) awaitServer(ctx context.Context) error {
 	for {
 		waiting, cancel := context.WithTimeout(ctx, look)
 		err := in.client.Ready(waiting)
-		timedOut := waiting.Err() != nil
+		// The exec server knows the deadline, too, and may notice it first.
+		timedOut := waiting.Err() != nil || errors.Is(err, context.DeadlineExceeded)
 		cancel()
 		if err == nil || ctx.Err() != nil {
 			return err
