@@ -81,6 +81,7 @@ type serviceChild struct {
 	last     lastLine
 	routines sync.WaitGroup
 
+	heard  chan struct{} // closed when all that it printed was read
 	exited chan struct{} // closed when the process was waited for
 	err    error         // set before exited is closed
 }
@@ -98,7 +99,7 @@ func (p serviceProcess) start(log *slog.Logger) (*serviceChild, error) {
 	cmd.Env = p.environment
 	cmd.Stdout, cmd.Stderr = input, input
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
-	c := &serviceChild{cmd: cmd, output: output, exited: make(chan struct{})}
+	c := &serviceChild{cmd: cmd, output: output, heard: make(chan struct{}), exited: make(chan struct{})}
 	if err := errors.Join(cmd.Start(), input.Close()); err != nil {
 		return nil, errors.Join(fmt.Errorf("start the podman service: %w", err), output.Close())
 	}
@@ -114,6 +115,7 @@ func (c *serviceChild) pid() int { return c.cmd.Process.Pid }
 
 // follow passes what the service prints to the log.
 func (c *serviceChild) follow(log *slog.Logger) {
+	defer close(c.heard)
 	lines := bufio.NewScanner(c.output)
 	for lines.Scan() {
 		c.last.set(lines.Text())
@@ -124,8 +126,16 @@ func (c *serviceChild) follow(log *slog.Logger) {
 	_, _ = io.Copy(io.Discard, c.output)
 }
 
-// end says how the service ended, once it has.
+// hearingTime is how long the last words of a service may be on their way.
+const hearingTime = 500 * time.Millisecond
+
+// end says how the service ended, once it has. Its last words may come a moment
+// later, or never an end of them: conmon has the other end of the pipe, too.
 func (c *serviceChild) end() error {
+	select {
+	case <-c.heard:
+	case <-time.After(hearingTime):
+	}
 	return fmt.Errorf("it ended with %v; its last words: %s", c.cmd.ProcessState, c.last.get())
 }
 
