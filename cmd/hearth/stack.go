@@ -79,7 +79,10 @@ func (c *serveCmd) openStores(ctx context.Context, s *stack, spool string, logge
 	s.inputs = &inputRoots{dataDir: c.DataDir, logger: logger}
 	s.blobs, err = disk.Open(ctx, disk.Options{
 		Dir: filepath.Join(c.DataDir, "store"), MaxBytes: int64(c.MaxBytes), Logger: logger,
-		OnDrop: func(disk.Drop) { s.inputs.forget() },
+		OnDrop: func(drop disk.Drop) {
+			logger.Warn("something damaged was dropped from the store; the next upload heals it", "what", drop.String())
+			s.inputs.forget()
+		},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("open the store: %w", err)
