@@ -302,17 +302,6 @@ func TestCompressedTwice(t *testing.T) {
 	}
 }
 
-// REAPI D38: there are no log streams, whose names are like any other wrong one.
-func TestNoLogStreams(t *testing.T) {
-	f := newFixture(t)
-	for _, name := range []string{"logstreams/1", "team/one/logstreams/1", "logstreams/1/2"} {
-		_, err := f.read(&bytestream.ReadRequest{ResourceName: name})
-		wantCode(t, "read "+name, err, codes.InvalidArgument)
-		_, err = f.write(&bytestream.WriteRequest{ResourceName: name, Data: []byte("a line")})
-		wantCode(t, "write "+name, err, codes.InvalidArgument)
-	}
-}
-
 // lossy is a store that answers for blobs that it does not have any more.
 type lossy struct{ cas.Store }
 

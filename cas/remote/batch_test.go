@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
 	"google.golang.org/grpc"
@@ -41,7 +42,8 @@ func contentsOf(blobs [][]byte) []*cas.Content {
 	return cs
 }
 
-// What is put and got together shares calls, also through a local tier.
+// What is put and got together shares calls, also through a local tier. The server
+// is not on this machine: a call takes long enough for the next batch to gather.
 func TestAllTogether(t *testing.T) {
 	for name, wrap := range map[string]func(s *remote.Store) cas.Store{
 		"remote": func(s *remote.Store) cas.Store { return s },
@@ -49,6 +51,7 @@ func TestAllTogether(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t, newMemory(), quick())
+			r.calls.latency = 50 * time.Millisecond
 			blobs, ds := manyBlobs()
 			if err := errors.Join(cas.PutAll(t.Context(), wrap(r.store), contentsOf(blobs))...); err != nil {
 				t.Fatal(err)

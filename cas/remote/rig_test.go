@@ -118,6 +118,8 @@ func serve(t testing.TB, behind cas.Store) *reapi.Server {
 
 // calls counts what a client calls.
 type calls struct {
+	latency time.Duration // what each call with one answer takes longer
+
 	mu     sync.Mutex
 	counts map[string]int
 	reads  []*bytestream.ReadRequest
@@ -150,6 +152,7 @@ func (c *calls) count(method string) int {
 
 func (c *calls) unary(ctx context.Context, method string, req, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
 	c.add(method)
+	time.Sleep(c.latency)
 	return invoke(ctx, method, req, reply, conn, opts...)
 }
 
