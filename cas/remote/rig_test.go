@@ -12,6 +12,7 @@ import (
 
 	"google.golang.org/genproto/googleapis/bytestream"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/status"
 
 	"github.com/hearth-build/hearth/cas"
 	"github.com/hearth-build/hearth/cas/actioncache"
@@ -152,7 +153,11 @@ func (c *calls) count(method string) int {
 
 func (c *calls) unary(ctx context.Context, method string, req, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
 	c.add(method)
-	time.Sleep(c.latency)
+	select {
+	case <-time.After(c.latency):
+	case <-ctx.Done():
+		return status.FromContextError(ctx.Err()).Err()
+	}
 	return invoke(ctx, method, req, reply, conn, opts...)
 }
 
