@@ -132,7 +132,7 @@ func TestLeftoverThatKeepsPrinting(t *testing.T) {
 // main process.
 func TestForkBomb(t *testing.T) {
 	s := startServer(t, options{})
-	const bomb = "ulimit -p 200; bomb() { bomb & bomb & wait; }; bomb 2>/dev/null "
+	const bomb = "ulimit -u 200 || exit 99; bomb() { bomb & bomb & wait; }; bomb 2>/dev/null "
 	cmd := shell(bomb + "; sleep 1000")
 	cmd.UID, cmd.GID = nobody+1, nobody+1
 	cmd.Timeout = time.Second
