@@ -2,7 +2,7 @@ package e2e_test
 
 import "testing"
 
-// TestBazel4OnDebian12 builds with the host's Bazel and the host's compiler.
+// TestBazel4OnDebian12 builds with the host's Bazel and the host's compiler. REAPI K1
 func TestBazel4OnDebian12(t *testing.T) {
 	runAll(t, newBazel4(t, startHearth(t, "/")))
 }

@@ -15,6 +15,8 @@ var everything = []string{"build", "//...", "//names:named", "//names:read_named
 // uncached is how many actions of everything must run each time: no-cache and no-remote-cache.
 const uncached = 2
 
+// buildsEverythingRemotely twice, of which the second time only runs what must not
+// be cached. REAPI K19
 func buildsEverythingRemotely(t *testing.T, c *client) {
 	first := c.want(t, 0, everything).processes(t)
 	if first["remote"] < 40 {

@@ -8,11 +8,13 @@ import (
 // What a user of Bazel reads when something is wrong. The texts are parts of
 // what hearth says; Bazel adds the label and the place in the BUILD file.
 
+// REAPI K20
 func showsTheFailedAction(t *testing.T, c *client) {
 	c.want(t, 1, []string{"build", "//broken:exit_seven"},
 		"(Exit 7)", "words on standard output", "words on standard error")
 }
 
+// REAPI K27
 func showsTheMissingOutput(t *testing.T, c *client) {
 	r := c.run(t, "build", "//broken:no_output")
 	// Bazel 4 compares afterwards what it wanted with what there is; Bazel 7 looks

@@ -10,7 +10,7 @@ import (
 	"github.com/hearth-build/hearth/cas"
 )
 
-// REAPI E1, E2, E11, E12, E14, E17.
+// REAPI E1, E2, E11, E12, E14, E17, K16: the key is a digest, of an action or not.
 func TestActionCache(t *testing.T) {
 	f := newFixture(t)
 	client := repb.NewActionCacheClient(f.conn)

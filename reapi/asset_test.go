@@ -131,7 +131,7 @@ func sri(s string) string {
 	return "sha256-" + base64.StdEncoding.EncodeToString(sum[:])
 }
 
-// REAPI J3, J4, J24: what Bazel's remote downloader sends, and reads at once.
+// REAPI J3, J4, J24, K15: what Bazel's remote downloader sends, and reads at once.
 func TestFetchBlob(t *testing.T) {
 	f := newAssetFixture(t)
 	f.answer = func(w http.ResponseWriter, r *http.Request) {

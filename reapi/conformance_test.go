@@ -230,7 +230,7 @@ func damageFile(t *testing.T, dir string, d cas.Digest) {
 	}
 }
 
-// REAPI C4, C21, D37: what is looked for or read stays longer.
+// REAPI C4, C21, D37, K8: what is looked for or read stays longer.
 func TestUseKeepsBlobs(t *testing.T) {
 	client := func(f *fixture) repb.ContentAddressableStorageClient {
 		return repb.NewContentAddressableStorageClient(f.conn)

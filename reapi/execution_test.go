@@ -88,7 +88,7 @@ func hasRetryInfo(err error) bool {
 	return false
 }
 
-// The status table, REAPI F15, F32, F47, F49-F58: what a client hears of each
+// The status table, REAPI F15, F32, F47, F49-F58, F66: what a client hears of each
 // way in which a run can end.
 func TestExecuteOutcomes(t *testing.T) {
 	result := &repb.ActionResult{ExitCode: 3}
@@ -243,7 +243,7 @@ func TestExecuteRequests(t *testing.T) {
 	}
 }
 
-// Headers override platform properties; F35: priorities are clamped.
+// Headers override platform properties; REAPI F35: priorities are clamped.
 func TestExecuteHeaders(t *testing.T) {
 	f := newFixture(t)
 	got := make(chan []runners.Property, 1)

@@ -131,7 +131,7 @@ func TestGetAndWaitOperation(t *testing.T) {
 }
 
 // REAPI F8: an operation that is not done says what is known of it, and never
-// names a worker, which would mean that all is known (H1).
+// names a worker, which would mean that all is known (REAPI H1).
 func TestPartialMetadata(t *testing.T) {
 	f := newFixture(t)
 	h := f.hold()

@@ -69,7 +69,7 @@ func clientChunkers(f *fixture) map[repb.ChunkingFunction_Value]chunking.Chunker
 }
 
 // checkSplit is what Bazel checks of an answer (REAPI C32), and that the chunks
-// are there and are the blob (C30).
+// are there and are the blob (REAPI C30).
 func checkSplit(t *testing.T, f *fixture, blob cas.Digest, resp *repb.SplitBlobResponse) {
 	t.Helper()
 	chunker := clientChunkers(f)[resp.GetChunkingFunction()]
@@ -158,7 +158,7 @@ func TestSplitBlobRefuses(t *testing.T) {
 	}
 }
 
-// REAPI C8, C35-C37, C41: upload as a client does, then download as one.
+// REAPI C8, C35-C37, C41, K14: upload as a client does, then download as one.
 func TestSpliceBlob(t *testing.T) {
 	f := newFixture(t)
 	client := repb.NewContentAddressableStorageClient(f.conn)

@@ -13,6 +13,7 @@ import (
 	"github.com/hearth-build/hearth/runners"
 )
 
+// REAPI F39: what is known is understood, and properties of any other name pass.
 func TestParsePlatform(t *testing.T) {
 	long := "docker://registry.example:5000/a/b@sha256:0123"
 	cases := map[string]struct {

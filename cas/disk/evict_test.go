@@ -34,6 +34,7 @@ func mustHoldOnly(t *testing.T, s *Store, all map[byte][]byte, want string) {
 	}
 }
 
+// REAPI C44: what is used stays, and what is leased, as an action's inputs are.
 func TestEvictsTheLeastRecentlyUsed(t *testing.T) {
 	d := open(t, Options{split: 1, MaxBytes: 4 * blockSize})
 	s := d.Namespace("one")

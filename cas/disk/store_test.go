@@ -87,6 +87,7 @@ func mustLack(t testing.TB, s cas.Store, d cas.Digest) {
 	}
 }
 
+// REAPI D36: one of the suite's tests evicts what is being read.
 func TestStore(t *testing.T) {
 	castest.Test(t, func(t *testing.T) cas.Store {
 		return open(t, Options{MaxBytes: castest.Budget}).Namespace("main")

@@ -17,7 +17,8 @@ import (
 	"github.com/hearth-build/hearth/cas/remote"
 )
 
-// REAPI D30, D32: a read goes on where its connection broke, without compression.
+// REAPI D30, D32, K32: a read goes on where its connection broke, without
+// compression, and gives the right bytes.
 func TestReadGoesOn(t *testing.T) {
 	for name, every := range map[string]int64{"once": 1 << 60, "again and again": 3 << 20} {
 		t.Run(name, func(t *testing.T) {

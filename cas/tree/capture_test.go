@@ -65,8 +65,8 @@ func outputs(t testing.TB) string {
 	return root
 }
 
-// REAPI G35, G36, G40, F68: kinds as they are, paths as they were asked for, no
-// more and no less.
+// REAPI G35, G36, G38, G40, F67, F68: kinds as they are, paths as they were asked
+// for, each once, no more and no less.
 func TestCapturePaths(t *testing.T) {
 	checkLeaks(t)
 	r := capture(t, newStore(), outputs(t), &repb.Command{WorkingDirectory: "w", OutputPaths: []string{
@@ -296,7 +296,7 @@ func TestCaptureIsDeterministic(t *testing.T) {
 	}
 }
 
-// REAPI G43: "" is the whole working directory; G30: inputs that are outputs.
+// REAPI G43: "" is the whole working directory; REAPI G30: inputs that are outputs.
 func TestCaptureEverything(t *testing.T) {
 	root := stage(t, dir{"w": dir{"input": "x"}, "other": "y"})
 	write(t, filepath.Join(root, "w/made"), "z", 0o644)

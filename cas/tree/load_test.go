@@ -83,6 +83,7 @@ func files(names ...string) *repb.Directory {
 	return d
 }
 
+// REAPI G1-G3, G5, G6, G13, B12: what no Directory may have, at the top or below.
 func TestLoadRefuses(t *testing.T) {
 	unsorted := &repb.NodeProperties{Properties: []*repb.NodeProperty{{Name: "b"}, {Name: "a"}}}
 	for name, tc := range map[string]struct {
@@ -125,7 +126,7 @@ func TestLoadRefuses(t *testing.T) {
 	}
 }
 
-// REAPI G15, F46: bytes that are no Directory, also by their encoding (G1).
+// REAPI G15, F46: bytes that are no Directory, also by their encoding (REAPI G1).
 func TestLoadRefusesOtherBlobs(t *testing.T) {
 	s := newStore()
 	for _, data := range []string{"\xff\xff\xff", "\x0a\x05hello", "\x0a\x03\x0a\x01\xff"} {
@@ -144,7 +145,7 @@ func TestLoadAccepts(t *testing.T) {
 	s := newStore()
 	mark := &repb.NodeProperties{Properties: []*repb.NodeProperty{{Name: "bazel_tool_input"}}, UnixMode: wrapperspb.UInt32(0o4777)}
 	m := &repb.Directory{
-		Files: []*repb.FileNode{ // REAPI G1: legal on Unix; G4: both cases
+		Files: []*repb.FileNode{ // REAPI G1: legal on Unix; REAPI G4: both cases
 			fileNode("\n"), fileNode(" "), fileNode("-rf"), fileNode("Foo"), fileNode("\\"), fileNode("foo"), fileNode("ü"),
 		},
 		Directories: []*repb.DirectoryNode{dirNode(strings.Repeat("d", 255))},

@@ -29,6 +29,8 @@ func stage(t testing.TB, d dir) string {
 	return root
 }
 
+// REAPI G24-G27, G31, G32, F67, K11: what may be declared, and what may not. An
+// output that two lists name is one output, or else it would be one declared twice.
 func TestParseOutputs(t *testing.T) {
 	long := strings.Repeat("n", 256)
 	for name, tc := range map[string]struct {

@@ -179,7 +179,7 @@ func TestStageLinks(t *testing.T) {
 
 // An action that gets writable files, be it root's or nobody's, may change them,
 // and nobody sees that but itself. They carry the one fixed time (REAPI G11). A
-// large file may share blocks with the store's, but never its inode (G10).
+// large file may share blocks with the store's, but never its inode (REAPI G10).
 func TestStageWritable(t *testing.T) {
 	needRoot(t)
 	eachStager(t, func(t *testing.T, newStager func(cas.Store) tree.Stager) {

@@ -90,9 +90,9 @@ echo "$GREETING"
 echo to stderr >&2
 `
 
-// REAPI K33, D30, D31, C22: what reclient does with an action: it uploads what is
-// missing, looks into the cache, executes, downloads, and finds the result in the
-// cache the next time.
+// REAPI K33, D30, D31, C22, F29: what reclient does with an action: it uploads what
+// is missing, looks into the cache, executes, downloads at once, and finds the
+// result in the cache the next time.
 func TestLibraryExecutes(t *testing.T) {
 	c := dial(t)
 	root := inputs(t)

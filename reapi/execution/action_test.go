@@ -103,7 +103,8 @@ func (r *rig) run(ctx context.Context) *execution.Outcome {
 	}, noReport)
 }
 
-// REAPI G16-G20, G35, F52, F63, H4: inputs, environment and what is returned.
+// REAPI G16-G20, G35, G50, F52, F63, F66, H4: inputs, environment and what is
+// returned, also of a command that fails.
 func TestAction(t *testing.T) {
 	r := newRig(t)
 	r.files = map[string]string{"a": "in a"}
@@ -138,7 +139,7 @@ func TestAction(t *testing.T) {
 	}
 }
 
-// Nothing of an action is there for the next one in the same runner (G16).
+// Nothing of an action is there for the next one in the same runner (REAPI G16).
 func TestActionLeavesNothingBehind(t *testing.T) {
 	r := newRig(t)
 	for i := range 3 {

@@ -158,8 +158,8 @@ func TestRetriesEndWithTheRun(t *testing.T) {
 	}
 }
 
-// REAPI H1, H2, H4, H5, H9: all ten timestamps are set and in order, also for
-// phases that were not reached.
+// REAPI H1, H2, H4-H6, H9: all ten timestamps are set and in order, also for
+// phases that were not reached, and when time runs backwards.
 func TestTiming(t *testing.T) {
 	for _, tc := range []struct {
 		name string

@@ -115,7 +115,7 @@ func exited(code int32) *execution.Outcome {
 
 func salted(n int) *repb.Action { return &repb.Action{Salt: fmt.Appendf(nil, "%d", n)} }
 
-// REAPI F26: requests for one action share a run, F24: unless it may not be cached.
+// REAPI F26: requests for one action share a run, REAPI F24: unless it may not be cached.
 func TestSubmitMergesEqualActions(t *testing.T) {
 	for _, tc := range []struct {
 		name   string
@@ -161,7 +161,7 @@ func TestSubmitMergesEqualActions(t *testing.T) {
 	}
 }
 
-// REAPI F35: lower numbers first, FIFO among equals; F26: a merged request
+// REAPI F35: lower numbers first, FIFO among equals; REAPI F26: a merged request
 // makes a waiting run more urgent.
 func TestAdmissionOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
