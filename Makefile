@@ -46,7 +46,7 @@ sid: needs
 	@e2e/setup/sid-root.sh $(SID)
 
 test-guard:
-	.ci/gotest.sh ./e2e/guard
+	.ci/gotest.sh ./e2e/guard/...
 
 test-unit:
 	CGO_ENABLED=1 .ci/gotest.sh -race $(RACE)
@@ -77,6 +77,7 @@ lint:
 
 fmt:
 	go tool gofumpt -w .
+	go run ./e2e/guard/conformance
 	.ci/gazelle.sh fix
 
 proto:
