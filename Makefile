@@ -1,6 +1,6 @@
 # make run    installs what is missing, builds, and serves on grpc://127.0.0.1:8980
 # make test   installs what is missing, then lints and runs every test
-# make test-fuzz  each fuzz target for FUZZTIME
+# make test-fuzz  each fuzz target for FUZZTIME seconds
 # make build  bin/hearth and bin/hearth-execserver
 # make bench  the table of what a no-op action costs
 # make demo   a real Bazel build on hearth, twice
@@ -19,8 +19,8 @@ SID := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/hearth/sid
 WHOLE := ./cmd/hearth/... ./runners/podman/...
 RACE = $(shell go list ./... | grep -vE '/(cmd/hearth|runners/podman|e2e)(/|$$)')
 
-# How long each fuzz target runs.
-FUZZTIME := 20s
+# How many seconds each fuzz target runs.
+FUZZTIME := 20
 
 .PHONY: run build test bench demo lint fmt proto clean
 .PHONY: needs sid test-guard test-unit test-fuzz test-podman test-bazel

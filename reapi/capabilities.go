@@ -8,6 +8,7 @@ import (
 	"github.com/bazelbuild/remote-apis/build/bazel/semver"
 
 	"github.com/hearth-build/hearth/cas"
+	"github.com/hearth-build/hearth/cas/tree"
 )
 
 // maxBatchBytes bounds the blobs of one batch, so that they fit with their
@@ -56,6 +57,7 @@ func (s *capabilitiesServer) GetCapabilities(ctx context.Context, req *repb.GetC
 			DigestFunctions:               functions,
 			ExecEnabled:                   true,
 			ExecutionPriorityCapabilities: priorities,
+			SupportedNodeProperties:       tree.NodeProperties(),
 		},
 		// Bazel 4 to 7 speak 2.0 and refuse a server that does not. From 2.13 on,
 		// chunks would have to be mapped by streams instead of SplitBlob.

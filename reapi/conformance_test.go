@@ -53,9 +53,6 @@ func TestCapabilitiesForOldClients(t *testing.T) {
 	if got := c.GetCacheCapabilities().GetSymlinkAbsolutePathStrategy(); got != repb.SymlinkAbsolutePathStrategy_ALLOWED {
 		t.Errorf("absolute symlinks: %v", got)
 	}
-	if got := c.GetExecutionCapabilities().GetSupportedNodeProperties(); len(got) != 0 {
-		t.Errorf("node properties %v are promised, and none is honoured", got)
-	}
 	ranges := c.GetExecutionCapabilities().GetExecutionPriorityCapabilities().GetPriorities()
 	if len(ranges) == 0 || ranges[0].GetMinPriority() > -1 || ranges[0].GetMaxPriority() < 1 {
 		t.Errorf("priorities of executions: %v", ranges)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"syscall"
 	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/code"
@@ -61,6 +62,8 @@ func codeOf(err error) codes.Code {
 		{cas.ErrNoSpace, codes.ResourceExhausted},
 		{cas.ErrUnavailable, codes.Unavailable},
 		{actioncache.ErrReadOnly, codes.PermissionDenied},
+		{syscall.ENOSPC, codes.ResourceExhausted}, // of the work or spool directories
+		{syscall.EDQUOT, codes.ResourceExhausted},
 		{runners.ErrPlatform, codes.FailedPrecondition},
 		{runners.ErrBackend, codes.FailedPrecondition},
 		{runners.ErrImage, codes.FailedPrecondition},

@@ -154,6 +154,9 @@ func TestCapabilities(t *testing.T) {
 		if !ex.GetExecEnabled() || ex.GetDigestFunction() != repb.DigestFunction_SHA256 {
 			t.Errorf("execution capabilities %v", ex)
 		}
+		if p := ex.GetSupportedNodeProperties(); !slices.Equal(p, []string{"mtime", "unix_mode"}) {
+			t.Errorf("node properties %q", p)
+		}
 		if !ca.GetActionCacheUpdateCapabilities().GetUpdateEnabled() {
 			t.Error("the action cache cannot be updated")
 		}

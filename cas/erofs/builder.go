@@ -39,6 +39,16 @@ type File struct {
 	Redirect string
 	Device   int // an index of Options.Devices
 	Block    int64
+
+	Attributes *Attributes // nil for those of the Options
+}
+
+// Attributes are those of a file that is not like the others.
+type Attributes struct {
+	Owner Owner
+	Mode  uint16 // permissions
+	Time  int64
+	Nanos uint32
 }
 
 // Builder writes one image. Directories are filled one at a time, each once,
@@ -118,6 +128,9 @@ func (b *Builder) File(name string, f File) {
 	if f.Program {
 		n.mode = modeFile | b.opts.ProgramMode
 	}
+	if a := f.Attributes; a != nil {
+		n.owner, n.mode, n.hasTime, n.time, n.nanos = a.Owner, modeFile|a.Mode, true, a.Time, a.Nanos
+	}
 	switch {
 	case f.Size == 0:
 	case f.Redirect != "":
@@ -174,7 +187,9 @@ func (b *Builder) addDir() uint64 {
 
 // addInode appends an inode with room for what follows it.
 func (b *Builder) addInode(n *inode, bodyLen int) (nid uint64, body []byte) {
-	n.time = b.opts.Time
+	if !n.hasTime {
+		n.time = b.opts.Time
+	}
 	b.inodes = pad(b.inodes, 1<<slotBits)
 	at, end := len(b.inodes), len(b.inodes)+n.len()
 	b.inodes = grow(b.inodes, n.len()+bodyLen)

@@ -17,8 +17,8 @@
 //	      the block address at which it appears. The first is at block 1<<24,
 //	      behind all that an image can be; the others follow.
 //	then  inodes: the root's first, those of a directory's entries together.
-//	      Each takes 32 bytes (64 if a number of its does not fit), and right
-//	      after it what belongs to it:
+//	      Each takes 32 bytes (64 if a number of its does not fit, or if it has
+//	      a time of its own), and right after it what belongs to it:
 //	        a directory      nothing; its entries are in blocks of their own
 //	        a symbolic link  the target, if that leaves both in one block
 //	        a file           nothing: its contents begin at a block of a device
@@ -33,7 +33,8 @@
 // name in the block, type), then the names. Entries are in order of names, "." and
 // ".." among them.
 //
-// Everything has the one time of modification that the superblock tells.
+// Everything has the one time of modification that the superblock tells, but for
+// files with attributes of their own.
 //
 // Invariants:
 //   - The same calls give the same bytes.

@@ -88,13 +88,15 @@ type inode struct {
 	content  uint32 // a block address, or the form of the chunks
 	owner    Owner
 	xattrLen int
+	hasTime  bool // of its own
 	time     int64
+	nanos    uint32
 }
 
 // extended inodes are for what needs more bits. A compact one has the
 // superblock's time.
 func (n *inode) extended() bool {
-	return n.size > 0xFFFFFFFF || n.owner.UID > 0xFFFF || n.owner.GID > 0xFFFF
+	return n.hasTime || n.size > 0xFFFFFFFF || n.owner.UID > 0xFFFF || n.owner.GID > 0xFFFF
 }
 
 func (n *inode) len() int {
@@ -125,6 +127,7 @@ func (n *inode) put(b []byte, number uint64) {
 	le.PutUint32(b[24:], n.owner.UID)
 	le.PutUint32(b[28:], n.owner.GID)
 	le.PutUint64(b[32:], uint64(n.time))
+	le.PutUint32(b[40:], n.nanos)
 	le.PutUint32(b[44:], n.nlink)
 }
 

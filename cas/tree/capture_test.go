@@ -93,6 +93,14 @@ func TestCaptureLegacy(t *testing.T) {
 	})
 }
 
+// REAPI G25, F67, K11: where a client fills all three lists, each output is there
+// once.
+func TestCaptureAllThreeLists(t *testing.T) {
+	all := []string{"file", "d", "tofile"}
+	r := capture(t, newStore(), outputs(t), &repb.Command{WorkingDirectory: "w", OutputPaths: all, OutputFiles: all, OutputDirectories: all})
+	equalLines(t, summary(r), []string{`dir "d"`, `file "file" 5 false`, `link "tofile" -> file`})
+}
+
 // REAPI F56, G37, G39, G44-G46: what cannot be returned is the action's fault,
 // found fast, and nothing is stored.
 func TestCaptureRefuses(t *testing.T) {

@@ -24,8 +24,8 @@ const (
 // write makes a file with the content of a blob.
 func (s *staging) write(ctx context.Context, dirFD int, e fileEntry) (err error) {
 	const flags = unix.O_WRONLY | unix.O_CREAT | unix.O_EXCL | unix.O_NOFOLLOW | unix.O_CLOEXEC
-	uid, gid, mode := s.ownership(e.executable)
-	fd, err := unix.Openat(dirFD, e.name, flags, mode)
+	a := e.attributes(s.opts.UID, s.opts.GID, s.opts.Writable)
+	fd, err := unix.Openat(dirFD, e.name, flags, a.mode)
 	if err != nil {
 		return err
 	}
@@ -33,11 +33,10 @@ func (s *staging) write(ctx context.Context, dirFD int, e fileEntry) (err error)
 	if err := s.content(ctx, dirFD, fd, e.digest); err != nil {
 		return err
 	}
-	if err := own(fd, uid, gid, mode); err != nil {
+	if err := own(fd, a.uid, a.gid, a.mode); err != nil {
 		return err
 	}
-	then := unix.Timespec{Sec: inputTime}
-	return unix.UtimesNanoAt(dirFD, e.name, []unix.Timespec{then, then}, unix.AT_SYMLINK_NOFOLLOW)
+	return unix.UtimesNanoAt(dirFD, e.name, []unix.Timespec{a.mtime, a.mtime}, unix.AT_SYMLINK_NOFOLLOW)
 }
 
 func (s *staging) content(ctx context.Context, dirFD, fd int, d cas.Digest) error {

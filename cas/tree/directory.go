@@ -27,6 +27,7 @@ type fileEntry struct {
 	name       string
 	digest     cas.Digest
 	executable bool
+	wish       *wish // nil for almost all
 }
 
 type dirEntry struct {
@@ -92,11 +93,12 @@ func (d *directory) addFiles(f cas.Function, nodes []*repb.FileNode) error {
 		if err != nil {
 			return fmt.Errorf("has a file %s whose %w", quote(n.GetName()), err)
 		}
-		if err := checkProperties(n.GetNodeProperties()); err != nil {
+		wish, err := wishOf(n.GetNodeProperties())
+		if err != nil {
 			return fmt.Errorf("has a file %s with %w", quote(n.GetName()), err)
 		}
 		last = n.GetName()
-		d.files = append(d.files, fileEntry{name: last, digest: digest, executable: n.GetIsExecutable()})
+		d.files = append(d.files, fileEntry{name: last, digest: digest, executable: n.GetIsExecutable(), wish: wish})
 	}
 	return nil
 }
@@ -181,23 +183,14 @@ func (d *directory) checkUnique() error {
 	return nil
 }
 
-// checkProperties enforces the order of string properties; what they say is
-// ignored, since clients use them as marks for themselves.
-func checkProperties(p *repb.NodeProperties) error {
-	sorted := slices.IsSortedFunc(p.GetProperties(), func(a, b *repb.NodeProperty) int {
-		return strings.Compare(a.GetName(), b.GetName())
-	})
-	if !sorted {
-		return fmt.Errorf("node properties that are not sorted by name")
-	}
-	return nil
-}
-
 func (d *directory) measure() int64 {
 	const base, perEntry = 256, 96
 	n := int64(base + perEntry*(len(d.files)+len(d.dirs)+len(d.links)))
 	for _, e := range d.files {
 		n += int64(len(e.name) + len(e.digest.Hash()))
+		if e.wish != nil {
+			n += perEntry
+		}
 	}
 	for _, e := range d.dirs {
 		n += int64(len(e.name) + len(e.digest.Hash()))

@@ -103,13 +103,14 @@ func (img *image) detach() error {
 // imageWriter turns a graph into an image.
 type imageWriter struct {
 	builder *erofs.Builder
+	key     imageKey
 	holding *holding
 	devices map[*pack]int
 	graph   *Graph
 }
 
 func newImageWriter(g *Graph, img *image) *imageWriter {
-	w := &imageWriter{graph: g, holding: img.holding, devices: map[*pack]int{}}
+	w := &imageWriter{graph: g, key: img.key, holding: img.holding, devices: map[*pack]int{}}
 	opts := erofs.Options{
 		BlockSize: packBlock,
 		Time:      inputTime,
@@ -195,6 +196,12 @@ func least(n *node, f, d, l int) Kind {
 
 func (w *imageWriter) file(e fileEntry, p *slot) erofs.File {
 	f := erofs.File{Size: e.digest.Size(), Program: e.executable}
+	if e.wish != nil {
+		a := e.attributes(w.key.uid, w.key.gid, w.key.writable)
+		f.Attributes = &erofs.Attributes{
+			Owner: erofs.Owner{UID: uint32(a.uid), GID: uint32(a.gid)}, Mode: uint16(a.mode), Time: a.mtime.Sec, Nanos: uint32(a.mtime.Nsec),
+		}
+	}
 	switch {
 	case p == nil: // it is empty
 	case p.pack != nil:

@@ -148,14 +148,14 @@ func (o *Outputs) checkConflicts() error {
 func (o *Outputs) parseProperties(keys []string) error {
 	for _, k := range keys {
 		switch k {
-		case "mtime":
+		case propertyMtime:
 			o.mtime = true
-		case "unix_mode":
+		case propertyUnixMode:
 			o.unixMode = true
 		default:
 			return &InvalidError{
 				Subject: "output_node_properties",
-				Reason:  fmt.Sprintf("names %s; only mtime and unix_mode are known here", quote(k)),
+				Reason:  fmt.Sprintf("names %s; only %s are known here", quote(k), strings.Join(NodeProperties(), " and ")),
 			}
 		}
 	}

@@ -13,6 +13,10 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/types/known/timestamppb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
 
 	"github.com/hearth-build/hearth/cas"
 	"github.com/hearth-build/hearth/cas/tree"
@@ -216,6 +220,63 @@ func TestStageWritable(t *testing.T) {
 			}
 		}
 	})
+}
+
+// REAPI G11, G10: files get what their node properties ask for, as the action's
+// own, and the bits that give rights away are not among them.
+func TestStageProperties(t *testing.T) {
+	needRoot(t)
+	eachStager(t, func(t *testing.T, newStager func(cas.Store) tree.Stager) {
+		s := newLinkStore(t)
+		content := s.bytes(t, []byte(strings.Repeat("content", 20_000)))
+		file := func(name string, executable bool, p *repb.NodeProperties) *repb.FileNode {
+			return &repb.FileNode{Name: name, Digest: content.Proto(), IsExecutable: executable, NodeProperties: p}
+		}
+		then := &timestamppb.Timestamp{Seconds: 1_234_567_890, Nanos: 500_000_000}
+		root := s.message(t, &repb.Directory{Files: []*repb.FileNode{
+			file("both", false, &repb.NodeProperties{Mtime: then, UnixMode: wrapperspb.UInt32(0o106640)}),
+			{Name: "empty", Digest: cas.SHA256.Sum(nil).Proto(), NodeProperties: &repb.NodeProperties{UnixMode: wrapperspb.UInt32(0)}},
+			file("mode", true, &repb.NodeProperties{UnixMode: wrapperspb.UInt32(0o200)}),
+			file("plain", false, &repb.NodeProperties{Properties: []*repb.NodeProperty{{Name: "mark"}}}),
+			file("time", false, &repb.NodeProperties{Mtime: then, Properties: []*repb.NodeProperty{{Name: "mark"}}}),
+		}})
+		st := newStager(s)
+		for _, opts := range []tree.StageOptions{nobodys(), {UID: 5, GID: 5, Writable: true}} {
+			dir := filepath.Join(publicDir(t), "root")
+			staged := stageAt(t, st, load(t, s, root), dir, opts)
+			plain := statOf(t, filepath.Join(dir, "plain"))
+			for name, want := range map[string]struct {
+				mode uint32
+				uid  int
+				mtim unix.Timespec
+			}{
+				"both":  {0o640, opts.UID, unix.Timespec{Sec: 1_234_567_890, Nsec: 500_000_000}},
+				"empty": {0, opts.UID, unix.Timespec{Sec: 946_684_800}},
+				"mode":  {0o311, opts.UID, unix.Timespec{Sec: 946_684_800}},
+				"time":  {plain.Mode & 0o7777, int(plain.Uid), unix.Timespec{Sec: 1_234_567_890, Nsec: 500_000_000}},
+			} {
+				got := statOf(t, filepath.Join(dir, name))
+				if got.Mode&0o7777 != want.mode || int(got.Uid) != want.uid || unix.Timespec(got.Mtim) != want.mtim || got.Nlink != 1 {
+					t.Errorf("for user %d: %s is %+v, want %+v", opts.UID, name, got, want)
+				}
+			}
+			runAs(t, opts.UID, dir, "echo more >> both && chmod 600 mode && echo more >> mode")
+			must(t, staged.Remove())
+		}
+		if data, err := cas.ReadAll(t.Context(), s.store, content, content.Size()); err != nil || cas.SHA256.Sum(data) != content {
+			t.Errorf("the blob is not what it was: %v", err)
+		}
+	})
+}
+
+// What asks for a time that is none is refused.
+func TestStagePropertiesRefused(t *testing.T) {
+	s := newStore()
+	bad := s.message(t, &repb.Directory{Files: []*repb.FileNode{{
+		Name: "f", Digest: cas.SHA256.Sum(nil).Proto(), NodeProperties: &repb.NodeProperties{Mtime: &timestamppb.Timestamp{Nanos: -1}},
+	}}})
+	_, err := tree.Load(t.Context(), s, bad, tree.Limits{})
+	wantInvalid(t, err, `"f"`, "mtime")
 }
 
 // runAs runs a shell script as a user without capabilities, unless that is root.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path"
 	"sync"
 
@@ -12,11 +11,6 @@ import (
 
 	"github.com/hearth-build/hearth/cas"
 )
-
-// inputTime is the modification time of copied input files, 2000-01-01 UTC: an
-// action that records it gives the same output every time. Linked files keep
-// the store's.
-const inputTime = 946_684_800
 
 // staging is one input root that is being made.
 type staging struct {
@@ -92,7 +86,7 @@ func (s *staging) fill(ctx context.Context, p place) error {
 }
 
 func (s *staging) file(ctx context.Context, dirFD int, e fileEntry) error {
-	if s.opts.AllowLinks && !s.opts.Writable && s.copier.linker != nil && !e.digest.IsEmptyBlob() {
+	if s.opts.AllowLinks && !s.opts.Writable && s.copier.linker != nil && !e.digest.IsEmptyBlob() && e.wish == nil {
 		err := s.copier.linker.Link(ctx, e.digest, dirFD, e.name, e.executable)
 		if !errors.Is(err, cas.ErrCannotLink) {
 			return lost(e.digest, err)
@@ -106,18 +100,6 @@ func lost(d cas.Digest, err error) error {
 		return &lostBlob{digest: d, err: err}
 	}
 	return err
-}
-
-// ownership of a copied file: if it is not writable it is the same as a link.
-func (s *staging) ownership(executable bool) (uid, gid int, mode uint32) {
-	mode = 0o444
-	if executable {
-		mode = 0o555
-	}
-	if s.opts.Writable {
-		return s.opts.UID, s.opts.GID, mode | 0o200
-	}
-	return os.Geteuid(), os.Getegid(), mode
 }
 
 // own sets owner and mode of an open file or directory where they differ: the

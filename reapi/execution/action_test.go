@@ -103,7 +103,7 @@ func (r *rig) run(ctx context.Context) *execution.Outcome {
 	}, noReport)
 }
 
-// REAPI G16-G20, G35, G50, F52, F63, F66, H4: inputs, environment and what is
+// REAPI G16-G20, G35, G50, F29, F52, F63, F66, H4, K20: inputs, environment and what is
 // returned, also of a command that fails.
 func TestAction(t *testing.T) {
 	r := newRig(t)
@@ -136,6 +136,15 @@ func TestAction(t *testing.T) {
 	}
 	if !strings.Contains(out.Message, "runner hearth-") || !strings.Contains(out.Message, "host") {
 		t.Errorf("message %q", out.Message)
+	}
+	for _, d := range []*repb.Digest{files[0].GetDigest(), out.Result.GetStderrDigest()} {
+		digest, err := cas.FromProto(0, d)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := cas.ReadAll(t.Context(), r.instance.Store, digest, 10); err != nil {
+			t.Errorf("what the result names is not in the store: %v", err)
+		}
 	}
 }
 
