@@ -115,11 +115,17 @@ func entries(t *testing.T, dir string) int {
 
 func residentKiB(t *testing.T, pid string) int {
 	t.Helper()
+	return statusKiB(t, pid, "VmRSS:")
+}
+
+// statusKiB is a number of kilobytes in the status of a process.
+func statusKiB(t *testing.T, pid, name string) int {
+	t.Helper()
 	status, err := os.ReadFile("/proc/" + pid + "/status")
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, rest, _ := strings.Cut(string(status), "VmRSS:")
+	_, rest, _ := strings.Cut(string(status), name)
 	n, err := strconv.Atoi(strings.Fields(rest)[0])
 	if err != nil {
 		t.Fatal(err)
