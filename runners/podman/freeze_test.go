@@ -11,25 +11,33 @@ import (
 	"github.com/hearth-build/hearth/runners/podman"
 )
 
-// TestFreezeIsFast: it is the files of the cgroup that are written, not podman
-// that is asked.
+// TestFreezeIsFast: it is the files of the cgroup that are written, which podman,
+// if it is asked, takes several times as long for, on this machine as it is now.
 func TestFreezeIsFast(t *testing.T) {
 	r := start(t, open(t, options(t.TempDir())), runners.HostImage)
-	const rounds = 50
-	best := time.Hour
-	for range rounds {
-		begin := time.Now()
-		if err := r.Freeze(ctx(t)); err != nil {
-			t.Fatal(err)
+	const rounds = 20
+	best := func() time.Duration {
+		best := time.Hour
+		for range rounds {
+			begin := time.Now()
+			if err := r.Freeze(ctx(t)); err != nil {
+				t.Fatal(err)
+			}
+			if err := r.Thaw(ctx(t)); err != nil {
+				t.Fatal(err)
+			}
+			best = min(best, time.Since(begin))
 		}
-		if err := r.Thaw(ctx(t)); err != nil {
-			t.Fatal(err)
-		}
-		best = min(best, time.Since(begin))
+		return best
 	}
-	// podman takes 7 ms for each of the two.
-	if best > 4*time.Millisecond {
-		t.Errorf("freeze and thaw take %v", best)
+	files := best()
+	if err := podman.ForgetCgroup(r.Instance); err != nil {
+		t.Fatal(err)
+	}
+	asked := best()
+	t.Logf("freeze and thaw take %v, and %v if podman is asked", files, asked)
+	if 2*files > asked {
+		t.Errorf("freeze and thaw take %v, and %v if podman is asked", files, asked)
 	}
 }
 
