@@ -205,6 +205,12 @@ func (f *found) showRuns(p printer) {
 		name = ""
 	}
 	last := f.runs[0]
+	for _, run := range f.runs {
+		if run.Invocation != "" || run.Mnemonic != "" || run.Target != "" { // which rerun has not
+			last = run
+			break
+		}
+	}
 	for _, of := range []struct{ name, value string }{
 		{"invocation", last.Invocation},
 		{"mnemonic", last.Mnemonic},
