@@ -309,8 +309,8 @@ func (f *faults) outOfMemory(t *testing.T) {
 	})
 	kill(t, pids, syscall.SIGTERM)
 	r := build.want(t, 1, "Out of memory (OOM)", "the limit is 512MiB")
-	if ran := r.processes(t); ran["remote"] != 2 {
-		t.Errorf("processes: %v, want 2 remote", ran)
+	if ran := r.processes(t); ran["remote"] != 1 { // Bazel does not count the one that failed
+		t.Errorf("processes: %v, want one remote", ran)
 	}
 	if got := f.c.read(t, "bazel-bin/faults/held.txt"); got != "released\n" {
 		t.Errorf("the action beside it made %q", got)
@@ -379,9 +379,10 @@ func (f *faults) nothingRuns(t *testing.T) {
 			t.Errorf("%d entries are left in %s", n, dir)
 		}
 	}
-	roots, err := filepath.Glob(filepath.Join(f.h.dataDir, "runners/*/work/*"))
-	if err != nil || len(roots) > 0 {
-		t.Errorf("input roots are left (%v): %q", err, roots)
+	// Where an input root was mounted an empty directory may stay.
+	inputs, err := filepath.Glob(filepath.Join(f.h.dataDir, "runners/*/work/*/*"))
+	if err != nil || len(inputs) > 0 {
+		t.Errorf("inputs are left (%v): %q", err, inputs)
 	}
 	waitFor(t, "as many containers as runners", func() bool {
 		return len(f.h.containers(t)) == entries(t, filepath.Join(f.h.dataDir, "runners"))
