@@ -74,6 +74,7 @@ func (a *attempt) run(ctx context.Context, spoolDir string, maxPrinted int64) *O
 		return failed(fmt.Errorf("stage the input root: %w", err))
 	}
 	defer func() {
+		a.task.Timeline.Cleanup = time.Now()
 		if err := staged.Remove(); err != nil {
 			a.lease.Discard(fmt.Sprintf("its input root could not be removed: %v", err))
 		}

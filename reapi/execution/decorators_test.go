@@ -11,7 +11,6 @@ import (
 
 	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/hearth-build/hearth/cas"
 	"github.com/hearth-build/hearth/reapi/execution"
@@ -194,14 +193,10 @@ func TestTiming(t *testing.T) {
 				return exited(3)
 			}), "here").Execute(t.Context(), task, noReport)
 			md := out.Result.GetExecutionMetadata()
-			stamps := []*timestamppb.Timestamp{
-				md.GetQueuedTimestamp(), md.GetWorkerStartTimestamp(), md.GetInputFetchStartTimestamp(), md.GetInputFetchCompletedTimestamp(),
-				md.GetExecutionStartTimestamp(), md.GetExecutionCompletedTimestamp(), md.GetOutputUploadStartTimestamp(),
-				md.GetOutputUploadCompletedTimestamp(), md.GetWorkerCompletedTimestamp(),
-			}
-			for i, s := range stamps {
-				if s == nil || i > 0 && s.AsTime().Before(stamps[i-1].AsTime()) {
-					t.Errorf("timestamp %d is %v after %v", i, s, stamps[max(0, i-1)])
+			times := stamps(md)
+			for i, s := range times {
+				if s == nil || i > 0 && s.AsTime().Before(times[i-1].AsTime()) {
+					t.Errorf("timestamp %d is %v after %v", i, s, times[max(0, i-1)])
 				}
 			}
 			if md.GetWorker() != "here" || md.GetVirtualExecutionDuration() == nil || md.GetVirtualExecutionDuration().AsDuration() < 0 {

@@ -72,6 +72,9 @@ type Timeline struct {
 	Queued time.Time
 	// Virtual is the run's duration by the clock that enforced the timeout.
 	Virtual time.Duration
+	// Cleanup is when the removal of the input root began, which is no part of the
+	// upload of the outputs.
+	Cleanup time.Time
 
 	marks []mark // only ever appended to
 }

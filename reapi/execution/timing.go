@@ -55,6 +55,9 @@ func (tl *Timeline) stamp(md *repb.ExecutedActionMetadata, ended bool) {
 	fetchStart, fetchEnd := tl.last(StepInputs)
 	runStart, runEnd := tl.last(StepExecution)
 	uploadStart, uploadEnd := tl.last(StepOutputs)
+	if !uploadStart.IsZero() && tl.Cleanup.After(uploadStart) {
+		uploadEnd = tl.Cleanup
+	}
 	completed, _ := tl.last(StepCompleted)
 	md.QueuedTimestamp = stamp(tl.Queued)
 	md.WorkerStartTimestamp = stamp(tl.admitted())
