@@ -29,7 +29,7 @@ func newActionFixture(t testing.TB, program runnertest.Program) *fixture {
 		stager := tree.NewCopier(store, tree.CopierOptions{TrashDir: filepath.Join(t.TempDir(), "trash")})
 		stagers = append(stagers, stager)
 		instances[name] = &execution.Instance{
-			Name: name, Store: store, Results: actioncache.Complete(actioncache.NewMemory(1000), store),
+			Name: name, Store: store, Results: actioncache.Complete(actioncache.NewMemory(1<<20), store),
 			Inputs: tree.NewKeeper(tree.NewLoader(store, tree.LoaderOptions{}), store, tree.KeeperOptions{}), Stager: stager,
 		}
 	}
