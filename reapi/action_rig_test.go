@@ -57,7 +57,7 @@ func newActionFixture(t testing.TB, program runnertest.Program) *fixture {
 	action := execution.NewAction(execution.ActionOptions{
 		Pool: pool, DefaultTimeout: time.Hour, MaxTimeout: 2 * time.Hour, SpoolDir: t.TempDir(), MaxPrinted: 256 << 20,
 	})
-	f.run = execution.WithCaching(execution.WithTiming(execution.WithRetries(action, 3), "here")).Execute
+	f.run = execution.WithServerLogs(execution.WithCaching(execution.WithTiming(execution.WithRetries(action, 3), "here"))).Execute
 	return f
 }
 

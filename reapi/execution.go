@@ -118,7 +118,9 @@ func operationMessage(ctx context.Context, op *execution.Operation, state execut
 
 func executeResponse(ctx context.Context, op *execution.Operation, out *execution.Outcome, hints inlineHints) *repb.ExecuteResponse {
 	// Headers may have brought in what a message cannot carry.
-	resp := &repb.ExecuteResponse{Result: out.Result, CachedResult: out.Cached, Message: strings.ToValidUTF8(out.Message, "?")}
+	resp := &repb.ExecuteResponse{
+		Result: out.Result, CachedResult: out.Cached, Message: strings.ToValidUTF8(out.Message, "?"), ServerLogs: out.ServerLogs,
+	}
 	if out.Result != nil {
 		resp.Result = withInlined(ctx, op.Request().Instance.Store, op.Action().Function(), out.Result, hints)
 	}

@@ -179,6 +179,7 @@ func (c *serveCmd) executor(pool *runners.Pool, slots *execution.Slots, spool st
 	run = execution.WithAdmission(run, slots)
 	run = execution.WithMatching(run)
 	run = execution.WithCaching(run)
+	run = execution.WithServerLogs(run)
 	return execution.WithTracing(run, otel.Tracer("hearth"))
 }
 

@@ -45,8 +45,8 @@ func cacheable(t *Task, out *Outcome) bool {
 }
 
 func joinMessages(a, b string) string {
-	if a == "" {
-		return b
+	if a == "" || b == "" {
+		return a + b
 	}
 	return a + "\n" + b
 }

@@ -106,6 +106,8 @@ type Outcome struct {
 	Err error
 	// Message is for the person who reads the client's output.
 	Message string
+	// ServerLogs are the logs of a run that failed, by their names, in the store.
+	ServerLogs map[string]*repb.LogFile
 }
 
 func failed(err error) *Outcome { return &Outcome{Err: err} }
