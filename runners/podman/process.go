@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -96,6 +97,8 @@ func (p serviceProcess) start(log *slog.Logger) (*serviceChild, error) {
 		return nil, err
 	}
 	cmd := exec.Command(p.program.path, "system", "service", "--time=0", "unix://"+p.socket.path())
+	// Where conmon leaves a file called oom when memory runs out in a container.
+	cmd.Dir = filepath.Dir(p.socket.path())
 	cmd.Env = p.environment
 	cmd.Stdout, cmd.Stderr = input, input
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
