@@ -81,11 +81,14 @@ func Verify(ctx context.Context, options Options) (r Report, err error) {
 	return r, errors.Join(err, d.Close())
 }
 
+// findingBytes is about what is read to find a value.
+const findingBytes = 12 << 10
+
 // inspect checks an entry that nobody doubts. Pace is called for each piece that
 // was read.
 func (d *Disk) inspect(ctx context.Context, e *entry, pace func(n int) error) error {
 	if e.small {
-		if err := pace(int(d.index.look(e).size)); err != nil || !d.index.has(e) {
+		if err := pace(int(d.index.look(e).size) + findingBytes); err != nil || !d.index.has(e) {
 			return err
 		}
 		return d.checkValue(e)

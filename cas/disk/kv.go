@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -22,6 +23,8 @@ import (
 type kv struct {
 	db *pebble.DB
 	fs *waitFS
+	// reclaiming has compactions copy values from among dead ones.
+	reclaiming atomic.Bool
 }
 
 // kvOptions is what the library is opened with.
@@ -39,8 +42,8 @@ type kvOptions struct {
 // hold nothing from before the last sync point: all can be had again, and a
 // store that does not start helps nobody.
 func openKV(o kvOptions) (*kv, error) {
-	files := &waitFS{FS: o.fs, log: o.log, onTrouble: o.onTrouble}
-	db, err := pebble.Open(o.dir, o.pebble(files))
+	s := &kv{fs: &waitFS{FS: o.fs, log: o.log, onTrouble: o.onTrouble}}
+	err := s.open(o)
 	for _, remedy := range []struct{ pattern, lost string }{
 		{"*" + logSuffix, "the latest small blobs and action results in the store"},
 		{"*", "the small blobs and action results in the store"},
@@ -52,12 +55,17 @@ func openKV(o kvOptions) (*kv, error) {
 		if err := removeAll(o.dir, remedy.pattern); err != nil {
 			return nil, err
 		}
-		db, err = pebble.Open(o.dir, o.pebble(files))
+		err = s.open(o)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", o.dir, spaceError(err))
 	}
-	return &kv{db: db, fs: files}, nil
+	return s, nil
+}
+
+func (s *kv) open(o kvOptions) (err error) {
+	s.db, err = pebble.Open(o.dir, s.pebble(o))
+	return err
 }
 
 // logSuffix ends the names of the library's logs.
@@ -87,8 +95,11 @@ const (
 	memtables  = 5
 	blockCache = 16 << 20
 	// maxValues is how many files of values a table refers to before they are
-	// put together: a read touches one of them, so many do no harm.
-	maxValues = 24
+	// put together: a read touches one of them, so many do no harm, and to put
+	// them together copies all values. Where space is wanted, dead values among
+	// others go at the lower number.
+	maxValues     = 200
+	reclaimValues = 12
 	// Values go where compaction does not copy them, but for the tiniest.
 	minSeparate = 128
 	// Values of which many are dead are copied when their keys are compacted.
@@ -97,6 +108,11 @@ const (
 	garbage = 1
 )
 
+// largeBatch is the size from which on the library takes a batch for a memtable
+// of its own, instead of copying it into one entry by entry. What it counts for
+// an entry is more than op.size.
+func largeBatch(memtable uint64) int64 { return int64(memtable / 2) }
+
 // memtableSize scales what the library writes at once to the file system.
 func memtableSize(total int64) uint64 {
 	return uint64(max(minMemtable, min(maxMemtable, total/128)))
@@ -104,20 +120,21 @@ func memtableSize(total int64) uint64 {
 
 // pebble tunes the library for this use: random keys, values that are written
 // once, no need for durability before the next sync point, two cores.
-func (o kvOptions) pebble(files vfs.FS) *pebble.Options {
+func (s *kv) pebble(o kvOptions) *pebble.Options {
 	log := kvLogger{o.log}
 	p := &pebble.Options{
 		FormatMajorVersion:          pebble.FormatValueSeparation,
-		FS:                          files,
+		FS:                          s.fs,
 		Logger:                      log,
 		EventListener:               log.events(),
 		CacheSize:                   blockCache,
 		MaxOpenFiles:                500,
 		MemTableSize:                o.memtable,
 		MemTableStopWritesThreshold: memtables,
-		L0CompactionThreshold:       4,
 		// Reads ask for one key at a time and know that it is there: many
-		// files on top of each other cost little, a stop costs all writers.
+		// files on top of each other cost little, compactions and stops cost
+		// writers much.
+		L0CompactionThreshold:      12,
 		L0StopWritesThreshold:      100,
 		CompactionConcurrencyRange: func() (lower, upper int) { return 1, 1 },
 		BytesPerSync:               1 << 20,
@@ -125,8 +142,12 @@ func (o kvOptions) pebble(files vfs.FS) *pebble.Options {
 	// Blobs are compressed already or too small for it to pay.
 	p.ApplyCompressionSettings(func() pebble.DBCompressionSettings { return pebble.DBCompressionNone })
 	p.Experimental.ValueSeparationPolicy = func() pebble.ValueSeparationPolicy {
+		depth := maxValues
+		if s.reclaiming.Load() {
+			depth = reclaimValues
+		}
 		return pebble.ValueSeparationPolicy{
-			Enabled: true, MinimumSize: minSeparate, MaxBlobReferenceDepth: maxValues, TargetGarbageRatio: garbage,
+			Enabled: true, MinimumSize: minSeparate, MaxBlobReferenceDepth: depth, TargetGarbageRatio: garbage,
 		}
 	}
 	return p
@@ -155,6 +176,8 @@ func (s *kv) sync() error { return s.db.Flush() }
 
 // reclaim gives the space of deleted values back to the file system.
 func (s *kv) reclaim() error {
+	s.reclaiming.Store(true)
+	defer s.reclaiming.Store(false)
 	if err := s.db.Flush(); err != nil {
 		return err
 	}

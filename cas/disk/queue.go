@@ -15,14 +15,18 @@ func (o *op) size() int64 { return int64(len(o.data)) + valueOverhead }
 // made them: nothing else orders a deletion and a new value of one key. It is
 // guarded by index.mu.
 type queue struct {
-	ops   []*op
-	bytes int64 // of ops, and of those being written
+	ops     []*op
+	waiting int64 // bytes of ops
+	bytes   int64 // of ops, and of those being written
+	enough  int64 // how many bytes are worth to be written at once
 	// added and done count ops.
 	added, done uint64
 	recent      []*op // written, in memory all the same; oldest first
 	recentBytes int64
-	wake        chan struct{} // has room for one; sent to after each addition
-	progress    chan struct{} // closed and made anew when ops were written
+	// Both have room for one.
+	wake     chan struct{} // sent to when there is something to write
+	hurry    chan struct{} // sent to when there is enough, or somebody waits
+	progress chan struct{} // closed and made anew when ops were written
 }
 
 // maxQueued is how many bytes may wait to be written: enough for writers never
@@ -30,19 +34,30 @@ type queue struct {
 const maxQueued = 32 << 20
 
 func (q *queue) init() {
-	q.wake = make(chan struct{}, 1)
+	q.wake, q.hurry = make(chan struct{}, 1), make(chan struct{}, 1)
 	q.progress = make(chan struct{})
 }
 
 func (q *queue) addLocked(o *op) {
 	q.ops = append(q.ops, o)
+	q.waiting += o.size()
 	q.bytes += o.size()
 	q.added++
 	if o.entry != nil {
 		o.entry.pending = o
 	}
+	if len(q.ops) == 1 {
+		poke(q.wake)
+	}
+	if q.waiting >= q.enough {
+		poke(q.hurry)
+	}
+}
+
+// poke sends unless the last one was not received yet.
+func poke(c chan<- struct{}) {
 	select {
-	case q.wake <- struct{}{}:
+	case c <- struct{}{}:
 	default:
 	}
 }
@@ -52,7 +67,11 @@ func (x *index) takeQueue() []*op {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	ops := x.queue.ops
-	x.queue.ops = nil
+	x.queue.ops, x.queue.waiting = nil, 0
+	select {
+	case <-x.queue.hurry: // which was about these
+	default:
+	}
 	return ops
 }
 

@@ -101,10 +101,19 @@ func (x *index) replaceLocked(e *entry, size int64) {
 	}
 }
 
-// readValue returns the bytes of an entry on the key-value side. They may be
-// shared: nobody changes them. A value that is not there, or wrong, is
-// errDoubtful, and dropped unless the entry has changed meanwhile.
+// readValue returns the bytes of an entry on the key-value side, and keeps them
+// in memory. They may be shared: nobody changes them. A value that is not there,
+// or wrong, is errDoubtful, and dropped unless the entry has changed meanwhile.
 func (d *Disk) readValue(f found) ([]byte, error) {
+	data, err := d.fetchValue(f)
+	if err == nil && f.data == nil {
+		d.index.keep(f.entry, data)
+	}
+	return data, err
+}
+
+// fetchValue is readValue for what is not going to be read again soon.
+func (d *Disk) fetchValue(f found) ([]byte, error) {
 	if f.data != nil {
 		return f.data, nil
 	}
@@ -115,7 +124,6 @@ func (d *Disk) readValue(f found) ([]byte, error) {
 	var room [maxKeyLen + maxDirLen]byte
 	data, err := d.values.get(d.stored(room[:0], f.entry.key))
 	if err == nil && int64(len(data)) == f.size {
-		d.index.keep(f.entry, data)
 		return data, nil
 	}
 	d.dropValue(f.entry, err)

@@ -28,6 +28,7 @@ func (s *scan) values(ctx context.Context) error {
 }
 
 func (d *Disk) openValues() (err error) {
+	d.index.queue.enough = largeBatch(d.space.memtable)
 	d.values, err = openKV(kvOptions{
 		dir: d.layout.values(), memtable: d.space.memtable, fs: d.options.valueFS, log: d.options.Logger, onTrouble: d.index.signal,
 	})

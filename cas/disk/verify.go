@@ -69,7 +69,7 @@ func (d *Disk) check(ctx context.Context, e *entry, f *flight) error {
 // its hash, a record by its checksum.
 func (d *Disk) checkValue(e *entry) error {
 	f := d.index.look(e)
-	data, err := d.readValue(f)
+	data, err := d.fetchValue(f)
 	if errors.Is(err, errDoubtful) {
 		return nil // and it was dropped
 	}
