@@ -2,7 +2,7 @@
 # make test   installs what is missing, then lints and runs every test
 # make test-fuzz  each fuzz target for FUZZTIME seconds
 # make build  bin/hearth and bin/hearth-execserver
-# make bench  the table of what a no-op action costs
+# make bench  the table of what a no-op action costs, compared with the last one
 # make demo   a real Bazel build on hearth, twice
 # make lint   what must be true of the source; make fmt repairs what it can
 # make proto  writes the Go code of the .proto files again
@@ -61,7 +61,8 @@ test-bazel: build
 	HEARTH_SID=$(SID) .ci/gotest.sh -count=1 -timeout=20m ./e2e
 
 bench: build
-	bin/hearth bench nop --compare
+	@mkdir -p .cache
+	bin/hearth bench nop --compare --history=.cache/bench.jsonl
 
 demo: build
 	@e2e/setup/demo.sh

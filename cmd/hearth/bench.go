@@ -11,9 +11,10 @@ import (
 
 // benchCmd is `hearth bench`.
 type benchCmd struct {
-	Nop  benchNopCmd  `cmd:"" help:"Run an action that does nothing, again and again."`
-	Tree benchTreeCmd `cmd:"" help:"Run an action with a large input root: a new one, the same again, and one with some files changed."`
-	Cas  benchCasCmd  `cmd:"" help:"Store, find and read blobs."`
+	Nop   benchNopCmd   `cmd:"" help:"Run an action that does nothing, again and again."`
+	Tree  benchTreeCmd  `cmd:"" help:"Run an action with a large input root: a new one, the same again, and one with some files changed."`
+	Cas   benchCasCmd   `cmd:"" help:"Store, find and read blobs."`
+	Build benchBuildCmd `cmd:"" help:"Build a workspace with Bazel: on the server, in containers that are kept and in new ones, and in Bazel's own sandbox."`
 
 	CasServer casServerCmd `cmd:"" hidden:"" help:"Serve for bench cas."`
 }

@@ -2,11 +2,7 @@ package main
 
 import (
 	"context"
-	"encoding/json"
-	"fmt"
-	"os"
 	"os/exec"
-	"text/tabwriter"
 	"time"
 )
 
@@ -22,7 +18,7 @@ type benchNopCmd struct {
 	Command     []string          `help:"What the action runs." default:"/bin/true"`
 	Cacheable   bool              `help:"Run another action each time, whose result goes into the action cache."`
 	Compare     bool              `help:"Start servers of its own and measure, in one run: the exec server, podman exec, and fork+exec on the host."`
-	JSON        bool              `help:"Print JSON." name:"json"`
+	benchPrint  `embed:""`
 }
 
 // Run measures and prints.
@@ -31,17 +27,7 @@ func (c *benchNopCmd) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return show(results, c.JSON)
-}
-
-// show prints results for people or programs.
-func show(results []measurement, asJSON bool) error {
-	if asJSON {
-		enc := json.NewEncoder(os.Stdout)
-		enc.SetIndent("", "  ")
-		return enc.Encode(results)
-	}
-	return printTable(results)
+	return c.show(results)
 }
 
 func (c *benchNopCmd) measure(ctx context.Context) ([]measurement, error) {
@@ -83,14 +69,4 @@ func (c *benchNopCmd) forkExec(ctx context.Context) (measurement, error) {
 		cmd.Env = []string{}
 		return cmd.Run()
 	})
-}
-
-func printTable(results []measurement) error {
-	w := tabwriter.NewWriter(os.Stdout, 0, 4, 2, ' ', 0)
-	fmt.Fprintln(w, "what\tin flight\tcount\tper second\tp50\tp99\tmax\tvs first")
-	for _, m := range results {
-		fmt.Fprintf(w, "%s\t%d\t%d\t%.1f\t%v\t%v\t%v\t%.3f\n", m.Name, m.Concurrency, m.Count, m.PerSecond,
-			m.P50.Round(10*time.Microsecond), m.P99.Round(10*time.Microsecond), m.Max.Round(10*time.Microsecond), m.PerSecond/results[0].PerSecond)
-	}
-	return w.Flush()
 }

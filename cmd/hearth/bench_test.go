@@ -3,6 +3,10 @@ package main
 import (
 	"context"
 	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -41,6 +45,46 @@ func TestMeasureStopsAtTheFirstFailure(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(broken)
 	if _, err := (load{concurrency: 1, duration: time.Minute}).measure(ctx, "x", func(context.Context) error { return nil }); !errors.Is(err, broken) {
+		t.Errorf("%v", err)
+	}
+}
+
+// What is compared from run to run is how a thing relates to the first of its run.
+func TestHistory(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "history")
+	first := []measurement{{Name: "a", Concurrency: 1, PerSecond: 100}, {Name: "b", Concurrency: 1, PerSecond: 50}}
+	if run, err := lastRun(file, first); run != nil || err != nil {
+		t.Errorf("of no history: %+v, %v", run, err)
+	}
+	others := []measurement{{Name: "a", Concurrency: 2, PerSecond: 1}, {Name: "b", Concurrency: 1, PerSecond: 1}}
+	for _, results := range [][]measurement{first, others} {
+		if err := (benchRun{Version: "v1", Results: results}).append(file); err != nil {
+			t.Fatal(err)
+		}
+	}
+	now := []measurement{{Name: "a", Concurrency: 1, PerSecond: 10}, {Name: "b", Concurrency: 1, PerSecond: 10}}
+	run, err := lastRun(file, now)
+	if err != nil || run == nil || run.Results[0].PerSecond != 100 {
+		t.Fatalf("%+v, %v", run, err)
+	}
+	var out strings.Builder
+	if err := printChanges(&out, run, now); err != nil {
+		t.Fatal(err)
+	}
+	if fields := strings.Fields(out.String()); !slices.Equal(fields[len(fields)-4:], []string{"b", "0.500", "1.000", "2.00"}) {
+		t.Errorf("%q", out.String())
+	}
+	if err := os.WriteFile(file, []byte("no JSON"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := lastRun(file, now); err == nil || !strings.Contains(err.Error(), "line 1") {
+		t.Errorf("of another file: %v", err)
+	}
+}
+
+func TestBenchBuildMistakes(t *testing.T) {
+	err := (&benchBuildCmd{Bazel: "no-such-bazel", Libraries: 1, Genrules: 1, Jobs: 1}).validate()
+	if err == nil || !strings.Contains(err.Error(), "--rounds is 0") || !strings.Contains(err.Error(), "no-such-bazel") {
 		t.Errorf("%v", err)
 	}
 }

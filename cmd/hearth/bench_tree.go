@@ -27,7 +27,7 @@ type benchTreeCmd struct {
 	Repeat      int               `help:"How often the same tree is run again, and with files changed." default:"20"`
 	Property    map[string]string `help:"Platform properties of the action; without any, recycle-runner=true." placeholder:"NAME=VALUE"`
 	Command     []string          `help:"What the action runs, instead of a check that one file has the contents that it should have."`
-	JSON        bool              `help:"Print JSON." name:"json"`
+	benchPrint  `embed:""`
 }
 
 // Run measures and prints.
@@ -39,7 +39,7 @@ func (c *benchTreeCmd) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return show(results, c.JSON)
+	return c.show(results)
 }
 
 func (c *benchTreeCmd) validate() error {
