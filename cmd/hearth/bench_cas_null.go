@@ -9,6 +9,7 @@ import (
 
 	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
 	"google.golang.org/genproto/googleapis/bytestream"
+	statuspb "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -74,6 +75,31 @@ func (*nullServer) Read(req *bytestream.ReadRequest, stream bytestream.ByteStrea
 // FindMissingBlobs implements repb.ContentAddressableStorageServer: it has all.
 func (*nullServer) FindMissingBlobs(context.Context, *repb.FindMissingBlobsRequest) (*repb.FindMissingBlobsResponse, error) {
 	return &repb.FindMissingBlobsResponse{}, nil
+}
+
+// BatchUpdateBlobs implements repb.ContentAddressableStorageServer.
+func (*nullServer) BatchUpdateBlobs(_ context.Context, req *repb.BatchUpdateBlobsRequest) (*repb.BatchUpdateBlobsResponse, error) {
+	resp := &repb.BatchUpdateBlobsResponse{Responses: make([]*repb.BatchUpdateBlobsResponse_Response, len(req.GetRequests()))}
+	for i, r := range req.GetRequests() {
+		if sum := sha256.Sum256(r.GetData()); hex.EncodeToString(sum[:]) != r.GetDigest().GetHash() {
+			return nil, status.Errorf(codes.InvalidArgument, "the bytes sent as %s are others", r.GetDigest().GetHash())
+		}
+		resp.Responses[i] = &repb.BatchUpdateBlobsResponse_Response{Digest: r.GetDigest(), Status: &statuspb.Status{}}
+	}
+	return resp, nil
+}
+
+// BatchReadBlobs implements repb.ContentAddressableStorageServer.
+func (*nullServer) BatchReadBlobs(_ context.Context, req *repb.BatchReadBlobsRequest) (*repb.BatchReadBlobsResponse, error) {
+	resp := &repb.BatchReadBlobsResponse{Responses: make([]*repb.BatchReadBlobsResponse_Response, len(req.GetDigests()))}
+	data := make([]byte, 1<<20)
+	for i, d := range req.GetDigests() {
+		if size := d.GetSizeBytes(); size < 0 || size > int64(len(data)) {
+			return nil, status.Errorf(codes.InvalidArgument, "a blob of %d bytes in a batch", size)
+		}
+		resp.Responses[i] = &repb.BatchReadBlobsResponse_Response{Digest: d, Data: data[:d.GetSizeBytes()], Status: &statuspb.Status{}}
+	}
+	return resp, nil
 }
 
 // GetCapabilities implements repb.CapabilitiesServer.

@@ -54,12 +54,12 @@ func casRows(c *benchCasCmd) []casRow {
 	stream("identity", streamBench{bench: c})
 	stream("zstd", streamBench{bench: c, packed: true, half: true})
 	stream("zstd-random", streamBench{bench: c, packed: true})
-	add(casRow{name: "batch-update", amount: float64(c.Batch), unit: "blobs/s", prepare: c.batchUpdate}, 1, 4)
-	add(casRow{name: "batch-read", amount: float64(c.Batch), unit: "blobs/s", prepare: c.batchRead}, 1, 4)
+	add(casRow{name: "batch-update", amount: float64(c.Batch), unit: "blobs/s", null: true, prepare: c.batchUpdate}, 1, 4)
+	add(casRow{name: "batch-read", amount: float64(c.Batch), unit: "blobs/s", null: true, prepare: c.batchRead}, 1, 4)
 	calls := func(name string, null bool, prepare func(context.Context, *casTarget) (casWork, error)) {
 		add(casRow{name: name, amount: 1, unit: "calls/s", null: null, prepare: prepare}, 1)
 	}
-	calls("find-present", false, c.findPresent)
+	calls("find-present", true, c.findPresent)
 	calls("find-absent", false, c.findAbsent)
 	calls("find-one", true, c.findOne)
 	calls("get-tree", false, c.getTree)

@@ -77,7 +77,7 @@ func TestBenchCas(t *testing.T) {
 		}
 		got[r.Server]++
 	}
-	if got[diskStore] != len(rows) || got[memoryStore] != len(rows) || got[nullStore] != 6 || len(rows) != 22 {
+	if got[diskStore] != len(rows) || got[memoryStore] != len(rows) || got[nullStore] != 11 || len(rows) != 22 {
 		t.Errorf("of %d rows were measured %v", len(rows), got)
 	}
 	var table bytes.Buffer
