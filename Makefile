@@ -49,7 +49,7 @@ test-guard:
 	.ci/gotest.sh ./e2e/guard/...
 
 test-unit:
-	CGO_ENABLED=1 .ci/gotest.sh -race $(RACE)
+	CGO_ENABLED=1 .ci/gotest.sh -race -timeout=25m $(RACE)
 
 test-fuzz:
 	.ci/fuzz.sh $(FUZZTIME)

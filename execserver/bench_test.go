@@ -1,7 +1,11 @@
 package execserver_test
 
 import (
+	"errors"
 	"io"
+	"net"
+	"os"
+	"os/exec"
 	"slices"
 	"syscall"
 	"testing"
@@ -44,6 +48,59 @@ func BenchmarkForkExecHost(b *testing.B) {
 			})
 		})
 	}
+}
+
+// BenchmarkCall is what a call costs without anything to run: of the server, and of
+// another process that sends back what it gets, which is the least that any
+// protocol can take.
+func BenchmarkCall(b *testing.B) {
+	b.Run("grpc", func(b *testing.B) {
+		s := startServer(b, options{})
+		measure(b, func() {
+			if err := s.Ready(b.Context()); err != nil {
+				b.Fatal(err)
+			}
+		})
+	})
+	b.Run("socket", func(b *testing.B) {
+		conn := echo(b)
+		frame := make([]byte, 200)
+		measure(b, func() {
+			if _, err := conn.Write(frame); err != nil {
+				b.Fatal(err)
+			}
+			if _, err := io.ReadFull(conn, frame); err != nil {
+				b.Fatal(err)
+			}
+		})
+	})
+}
+
+// echo starts a process that sends back what it gets, until the test ends.
+func echo(b *testing.B) net.Conn {
+	b.Helper()
+	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		b.Fatal(err)
+	}
+	ours, theirs := os.NewFile(uintptr(fds[0]), "ours"), os.NewFile(uintptr(fds[1]), "theirs")
+	defer ours.Close()
+	defer theirs.Close()
+	conn, err := net.FileConn(ours)
+	if err != nil {
+		b.Fatal(err)
+	}
+	cmd := exec.Command(busybox, "cat")
+	cmd.Stdin, cmd.Stdout = theirs, theirs
+	if err := cmd.Start(); err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() {
+		if err := errors.Join(conn.Close(), cmd.Wait()); err != nil { // it ends when nobody can send any more
+			b.Error(err)
+		}
+	})
+	return conn
 }
 
 // noops are the usual no-op and the cheapest program that Go can build.

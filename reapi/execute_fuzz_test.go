@@ -27,7 +27,6 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/hearth-build/hearth/cas"
-	"github.com/hearth-build/hearth/execserver/execpb"
 	"github.com/hearth-build/hearth/runners"
 	"github.com/hearth-build/hearth/runners/runnertest"
 )
@@ -319,7 +318,7 @@ func acted(ctx context.Context, p runnertest.Process) (runners.Result, error) {
 		case "lost":
 			return runners.Result{}, errors.New("connection lost")
 		case "missing":
-			return runners.Result{}, &runners.StartError{Reason: execpb.NotStarted_NOT_FOUND, Message: "there is no such program"}
+			return runners.Result{}, &runners.StartError{Message: "there is no such program"}
 		case "print":
 			if _, err := io.CopyN(p.Stdout, zeros{}, int64(min(max(n, 0), 1<<20))); err != nil {
 				return res, err
