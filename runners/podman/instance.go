@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -28,6 +29,8 @@ type instance struct {
 	cgroup *cgroupFiles
 	client *execserver.Client
 
+	over atomic.Bool // the exec server ended with a command, whose result said so
+
 	mu       sync.Mutex // guards all below; held during a removal
 	released bool
 	gone     bool
@@ -45,6 +48,9 @@ func (in *instance) Run(ctx context.Context, cmd runners.Command, stdout, stderr
 
 // measured adds to the result of a command what its cgroup counted meanwhile.
 func (in *instance) measured(ctx context.Context, run func() (runners.Result, error)) (runners.Result, error) {
+	if in.over.Load() {
+		return runners.Result{}, fmt.Errorf("container %s ran out of memory with an earlier command, and is gone", in.spec.ID)
+	}
 	if err := in.cgroup.begin(); err != nil {
 		return runners.Result{}, fmt.Errorf("container %s: %w", in.spec.ID, err)
 	}
@@ -59,7 +65,9 @@ func (in *instance) measured(ctx context.Context, run func() (runners.Result, er
 	case err == nil && unknown != nil:
 		in.b.log.Warn("it is not known what an action used", "runner", in.spec.ID, "error", unknown)
 	case err != nil && res.Memory.Kills > 0 && ctx.Err() == nil && in.isGone(ctx):
-		// The kernel ended all there was, and with the exec server the rest.
+		// The kernel ended all there was, and with the exec server the rest, which it
+		// may go on to count.
+		in.over.Store(true)
 		res.Signal, res.Duration = syscall.SIGKILL, time.Since(start)
 		return res, nil
 	}
