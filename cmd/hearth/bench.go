@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -17,6 +18,16 @@ type benchCmd struct {
 	Build benchBuildCmd `cmd:"" help:"Build a workspace with Bazel: on the server, in containers that are kept and in new ones, and in Bazel's own sandbox."`
 
 	CasServer casServerCmd `cmd:"" hidden:"" help:"Serve for bench cas."`
+}
+
+// notPositive has an error for each flag that is no count.
+func notPositive(flags map[string]int) (errs []error) {
+	for _, flag := range slices.Sorted(maps.Keys(flags)) {
+		if flags[flag] < 1 {
+			errs = append(errs, fmt.Errorf("--%s is %d: it must be more than 0", flag, flags[flag]))
+		}
+	}
+	return errs
 }
 
 // measurement is what a bench found out about one way of doing a thing.

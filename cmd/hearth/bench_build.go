@@ -49,12 +49,7 @@ func (c *benchBuildCmd) Run(ctx context.Context) error {
 }
 
 func (c *benchBuildCmd) validate() error {
-	var errs []error
-	for flag, n := range map[string]int{"libraries": c.Libraries, "genrules": c.Genrules, "jobs": c.Jobs, "rounds": c.Rounds} {
-		if n < 1 {
-			errs = append(errs, fmt.Errorf("--%s is %d: it must be more than 0", flag, n))
-		}
-	}
+	errs := notPositive(map[string]int{"libraries": c.Libraries, "genrules": c.Genrules, "jobs": c.Jobs, "rounds": c.Rounds})
 	if _, err := exec.LookPath(c.Bazel); err != nil {
 		errs = append(errs, fmt.Errorf("--bazel: %w; install Bazel, or name another one", err))
 	}

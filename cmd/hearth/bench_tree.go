@@ -43,12 +43,7 @@ func (c *benchTreeCmd) Run(ctx context.Context) error {
 }
 
 func (c *benchTreeCmd) validate() error {
-	var errs []error
-	for flag, n := range map[string]int{"files": c.Files, "directories": c.Directories, "change": c.Change, "first": c.First, "repeat": c.Repeat} {
-		if n < 1 {
-			errs = append(errs, fmt.Errorf("--%s is %d: it must be more than 0", flag, n))
-		}
-	}
+	errs := notPositive(map[string]int{"files": c.Files, "directories": c.Directories, "change": c.Change, "first": c.First, "repeat": c.Repeat})
 	if c.Change > c.Files {
 		errs = append(errs, fmt.Errorf("--change %d is more than --files %d", c.Change, c.Files))
 	}
