@@ -40,7 +40,7 @@ func storage(t *testing.T, store cas.Store) *fixture {
 	}})
 }
 
-// REAPI A10, A12, A13, A15, A22: what old clients decide by.
+// REAPI A10-A13, A15, A22: what old clients decide by.
 func TestCapabilitiesForOldClients(t *testing.T) {
 	f := newFixture(t)
 	c, err := repb.NewCapabilitiesClient(f.conn).GetCapabilities(t.Context(), &repb.GetCapabilitiesRequest{})

@@ -114,19 +114,19 @@ func TestMain(m *testing.M) {}
 }
 
 func TestProblemsAreTold(t *testing.T) {
-	list, err := parseList("# form\n[A. Some]\nA1  Does it\n\nA2  Does that\n  not tested: a switch only\nA3  Does this\nA4  Does more\n  not served: too much\n")
+	list, err := parseList("# form\n[A. Some]\nA1  Does it\n\nA2  Does that\n  not tested: a switch only\nA3  Does this\nA4  Does more\n  not served: too much\nA5  Does all\n  partly: not the rest\nA6  Does none\n  partly: nor the rest\n")
 	if err != nil {
 		t.Fatal(err)
 	}
-	cited := citations{"A1": {"p.TestOne"}, "A4": {"p.TestTwo"}, "A9": {"p.TestNine"}}
+	cited := citations{"A1": {"p.TestOne"}, "A4": {"p.TestTwo"}, "A5": {"p.TestFive"}, "A9": {"p.TestNine"}}
 	got := strings.Join(problems(list, cited), "\n")
-	for _, want := range []string{"A3 has neither", "A4 has a reason", "p.TestNine cites A9"} {
+	for _, want := range []string{"A3 has neither", "A4 has a reason", "A6 is partly covered", "p.TestNine cites A9"} {
 		if !strings.Contains(got, want) {
 			t.Errorf("%q is not told of:\n%s", want, got)
 		}
 	}
-	if n := strings.Count(got, "\n") + 1; n != 3 {
-		t.Errorf("%d problems, want 3:\n%s", n, got)
+	if n := strings.Count(got, "\n") + 1; n != 4 {
+		t.Errorf("%d problems, want 4:\n%s", n, got)
 	}
 }
 
@@ -148,13 +148,13 @@ func TestListIsChecked(t *testing.T) {
 }
 
 func TestPageShowsTestsAndReasons(t *testing.T) {
-	list, err := parseList("[A. Some]\nA1  Does a|b\nA2  Does that\n  not tested: a switch only\n")
+	list, err := parseList("[A. Some]\nA1  Does a|b\nA2  Does that\n  not tested: a switch only\nA3  Does this\n  partly: not all\n")
 	if err != nil {
 		t.Fatal(err)
 	}
-	got := string(page(list, citations{"A1": {"p.A", "p.B", "p.C", "q.D"}}))
+	got := string(page(list, citations{"A1": {"p.A", "p.B", "p.C", "q.D"}, "A3": {"p.A"}}))
 	for _, want := range []string{
-		"| A. Some | 2 | 1 | 1 |", "1 of 2 are covered",
+		"| A. Some | 3 | 2 | 1 |", "2 of 3 are covered", "| A3 | Does this | `p.A`; *partly:* not all |",
 		"| A1 | Does a\\|b | `p.A`, `p.B`, `p.C` and 1 more |", "| A2 | Does that | *not tested:* a switch only |",
 	} {
 		if !strings.Contains(got, want) {

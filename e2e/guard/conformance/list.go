@@ -19,13 +19,13 @@ type section struct {
 type rule struct {
 	number string // such as D38
 	title  string // what a server has to do
-	reason string // why no test covers it, empty if one does
+	reason string // why no test covers it, or not all of it; empty if tests do
 }
 
 var (
 	sectionLine = regexp.MustCompile(`^\[(.+)\]$`)
 	ruleLine    = regexp.MustCompile(`^(` + number + `) +(\S.*)$`)
-	reasonLine  = regexp.MustCompile(`^ +((?:not tested|not served|client's duty|does not apply): \S.*)$`)
+	reasonLine  = regexp.MustCompile(`^ +((?:partly|not tested|not served|client's duty|does not apply): \S.*)$`)
 )
 
 // maxTitle keeps the table readable.

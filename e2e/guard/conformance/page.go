@@ -19,7 +19,8 @@ rely on beyond that. A test that shows a number cites it in a comment, as in
 
 The last column names the tests, or says why there is none: *not tested* (what
 hearth does all the same), *not served* (hearth does not do it), *client's duty*
-or *does not apply* (there is nothing for a server to do). Many tests of one
+or *does not apply* (there is nothing for a server to do). *Partly* says what of
+a number its tests do not show. Many tests of one
 number are cut short; a name in parentheses is the part of the test that cites it.
 
 This page is generated from ` + "`docs/conformance.list`" + ` and the comments of the tests.
@@ -61,17 +62,24 @@ func (s *section) covered(cited citations) int {
 
 // evidence is the last column.
 func (r *rule) evidence(tests []string) string {
+	kind, why, _ := strings.Cut(r.reason, ": ")
+	reason := "*" + kind + ":* " + why
 	if len(tests) == 0 {
-		kind, why, _ := strings.Cut(r.reason, ": ")
-		return "*" + kind + ":* " + why
+		return reason
 	}
 	more := ""
 	if len(tests) > shownTests {
 		more = fmt.Sprintf(" and %d more", len(tests)-shownTests)
 		tests = tests[:shownTests]
 	}
+	if r.partly() {
+		more += "; " + reason
+	}
 	return "`" + strings.Join(tests, "`, `") + "`" + more
 }
+
+// partly: tests cover the number, and the reason says what of it they do not.
+func (r *rule) partly() bool { return strings.HasPrefix(r.reason, "partly: ") }
 
 // cell is text that does not end a cell of a table.
 func cell(text string) string { return strings.ReplaceAll(text, "|", `\|`) }

@@ -14,7 +14,9 @@ func problems(list checklist, cited citations) []string {
 		for _, r := range s.rules {
 			known[r.number] = true
 			switch tests := cited[r.number]; {
-			case len(tests) > 0 && r.reason != "":
+			case len(tests) == 0 && r.partly():
+				all = append(all, fmt.Sprintf("%s is partly covered, but no test cites it", r.number))
+			case len(tests) > 0 && r.reason != "" && !r.partly():
 				all = append(all, fmt.Sprintf("%s has a reason why there is no test, but %s cites it: take out the one that is wrong", r.number, tests[0]))
 			case len(tests) == 0 && r.reason == "":
 				all = append(all, fmt.Sprintf("%s has neither a test that cites it nor a reason: say in %s why not", r.number, listPath))
