@@ -32,7 +32,9 @@ func (e *logged) Execute(ctx context.Context, t *Task, report Report) *Outcome {
 	}
 	d, err := cas.PutBytes(ctx, t.Store(), t.ActionDigest.Function(), t.serverLog(out))
 	if err != nil {
-		return out // as it is: the log is only for people
+		// The result stays what it is, since the log is only for people.
+		out.Message = joinMessages(out.Message, fmt.Sprintf("The log of the server could not be stored: %v.", err))
+		return out
 	}
 	out.ServerLogs = map[string]*repb.LogFile{serverLogName: {Digest: d.Proto(), HumanReadable: true}}
 	return out

@@ -94,7 +94,7 @@ func TestNoServerLog(t *testing.T) {
 	r.executor = execution.WithServerLogs(base)
 	full := r.instance.Store
 	r.instance.Store = failing{full, cas.ErrNoSpace}
-	if out := r.run(t.Context()); out.Err != nil || out.Result.GetExitCode() != 1 || out.ServerLogs != nil {
+	if out := r.run(t.Context()); out.Err != nil || out.Result.GetExitCode() != 1 || out.ServerLogs != nil || !strings.Contains(out.Message, "could not be stored") {
 		t.Errorf("a full store: %+v", out)
 	}
 	r.instance.Store = full
