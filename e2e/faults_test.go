@@ -435,7 +435,7 @@ func (f *faults) clientIsKilled(t *testing.T) {
 }
 
 // TestServerIsRestarted: Bazel goes on with the next hearth on the same address
-// and data directory. // REAPI F12, F21, K3
+// and data directory. REAPI F12, F21, K3
 func TestServerIsRestarted(t *testing.T) {
 	dataDir := filepath.Join(shortTempDir(t), "data")
 	h := startHearthOn(t, sidRoot(t), dataDir)
