@@ -8,16 +8,17 @@ import (
 
 	"github.com/hearth-build/hearth/cas"
 	"github.com/hearth-build/hearth/cas/actioncache"
+	"github.com/hearth-build/hearth/reapi/access"
 )
 
 type actionCacheServer struct {
 	repb.UnimplementedActionCacheServer
-	instances Instances
+	instances *doors
 }
 
 // GetActionResult returns a result all of whose blobs are there.
 func (s *actionCacheServer) GetActionResult(ctx context.Context, req *repb.GetActionResultRequest) (*repb.ActionResult, error) {
-	instance, err := s.instances.find(req.GetInstanceName())
+	instance, err := s.instances.find(ctx, req.GetInstanceName(), access.Read)
 	if err != nil {
 		return nil, rpcError(err)
 	}
@@ -34,7 +35,7 @@ func (s *actionCacheServer) GetActionResult(ctx context.Context, req *repb.GetAc
 
 // UpdateActionResult stores a client's own result.
 func (s *actionCacheServer) UpdateActionResult(ctx context.Context, req *repb.UpdateActionResultRequest) (*repb.ActionResult, error) {
-	instance, err := s.instances.find(req.GetInstanceName())
+	instance, err := s.instances.find(ctx, req.GetInstanceName(), access.Write)
 	if err != nil {
 		return nil, rpcError(err)
 	}

@@ -18,6 +18,8 @@ import (
 
 	"github.com/hearth-build/hearth/cas"
 	"github.com/hearth-build/hearth/cas/asset"
+	"github.com/hearth-build/hearth/reapi/access"
+	"github.com/hearth-build/hearth/reapi/execution"
 )
 
 // Assets answer for the assets of one instance.
@@ -31,26 +33,24 @@ type Assets interface {
 var _ Assets = (*asset.Fetcher)(nil)
 
 // WithAssets adds the services of the Remote Asset API, for the instances that
-// have Assets.
-func WithAssets(assets map[string]Assets) Option {
-	return func(s *Server, instances Instances) {
-		a := assetInstances{instances, assets}
-		remoteasset.RegisterFetchServer(s, &fetchServer{assets: a})
-		remoteasset.RegisterPushServer(s, &pushServer{assets: a})
-	}
+// have Assets; of tells which, or nil.
+func WithAssets(of func(*execution.Instance) Assets) Option {
+	return func(c *serverConfig) { c.assets = of }
 }
 
 type assetInstances struct {
-	instances Instances
-	assets    map[string]Assets
+	instances *doors
+	assets    func(*execution.Instance) Assets
 }
 
-// find returns the Assets of an instance name.
-func (a assetInstances) find(name string) (Assets, error) {
-	if _, err := a.instances.find(name); err != nil {
+// find returns the Assets of an instance name. To fetch stores something, and
+// makes this server speak to others.
+func (a assetInstances) find(ctx context.Context, name string, roles access.Roles) (Assets, error) {
+	instance, err := a.instances.find(ctx, name, roles)
+	if err != nil {
 		return nil, err
 	}
-	if found, ok := a.assets[name]; ok {
+	if found := a.assets(instance); found != nil {
 		return found, nil
 	}
 	return nil, fmt.Errorf("%w: the instance name %q has no assets", asset.ErrUnimplemented, name)
@@ -107,7 +107,7 @@ type fetched struct {
 // fetch puts into the reply what origins are to blame for; the rest is the
 // status of the RPC (REAPI J2).
 func (s *fetchServer) fetch(ctx context.Context, instance string, r assetRequest) (*fetched, error) {
-	assets, err := s.assets.find(instance)
+	assets, err := s.assets.find(ctx, instance, access.Upload)
 	if err != nil {
 		return nil, rpcError(err)
 	}
@@ -232,7 +232,7 @@ type assetPush struct {
 }
 
 func (s *pushServer) push(ctx context.Context, instance string, r assetPush) error {
-	assets, err := s.assets.find(instance)
+	assets, err := s.assets.find(ctx, instance, access.Write)
 	if err != nil {
 		return rpcError(err)
 	}

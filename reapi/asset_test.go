@@ -83,7 +83,7 @@ func newAssetFixture(t *testing.T) *assetFixture {
 		})
 		assets[name] = fetcher
 	}
-	f.serve(instances, reapi.WithAssets(assets))
+	f.serve(instances, reapi.WithAssets(func(i *execution.Instance) reapi.Assets { return assets[i.Name] }))
 	return f
 }
 

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/genproto/googleapis/rpc/status"
 
 	"github.com/hearth-build/hearth/cas"
+	"github.com/hearth-build/hearth/reapi/access"
 )
 
 // perBlobOverhead is what a blob in a batch costs beside its bytes: digest,
@@ -17,7 +18,7 @@ const perBlobOverhead = 200
 
 // BatchUpdateBlobs stores small blobs, each on its own.
 func (s *casServer) BatchUpdateBlobs(ctx context.Context, req *repb.BatchUpdateBlobsRequest) (*repb.BatchUpdateBlobsResponse, error) {
-	instance, err := s.instances.find(req.GetInstanceName())
+	instance, err := s.instances.find(ctx, req.GetInstanceName(), access.Upload)
 	if err != nil {
 		return nil, rpcError(err)
 	}
@@ -71,7 +72,7 @@ func (s *casServer) content(named repb.DigestFunction_Value, r *repb.BatchUpdate
 
 // BatchReadBlobs returns small blobs.
 func (s *casServer) BatchReadBlobs(ctx context.Context, req *repb.BatchReadBlobsRequest) (*repb.BatchReadBlobsResponse, error) {
-	instance, err := s.instances.find(req.GetInstanceName())
+	instance, err := s.instances.find(ctx, req.GetInstanceName(), access.Read)
 	if err != nil {
 		return nil, rpcError(err)
 	}

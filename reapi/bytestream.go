@@ -11,17 +11,18 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/hearth-build/hearth/cas"
+	"github.com/hearth-build/hearth/reapi/access"
 )
 
 type byteStreamServer struct {
 	bytestream.UnimplementedByteStreamServer
-	instances Instances
+	instances *doors
 	codecs    *codecs
 	uploads   *uploads
 	chunks    chunkPool
 }
 
-func newByteStreamServer(instances Instances, codecs *codecs, uploads *uploads) *byteStreamServer {
+func newByteStreamServer(instances *doors, codecs *codecs, uploads *uploads) *byteStreamServer {
 	return &byteStreamServer{instances: instances, codecs: codecs, uploads: uploads}
 }
 
@@ -35,7 +36,7 @@ func (s *byteStreamServer) Read(req *bytestream.ReadRequest, stream bytestream.B
 	if err != nil {
 		return rpcError(err)
 	}
-	instance, err := s.instances.find(name.instance)
+	instance, err := s.instances.find(stream.Context(), name.instance, access.Read)
 	if err != nil {
 		return rpcError(err)
 	}
@@ -89,10 +90,11 @@ func (s *byteStreamServer) Write(stream bytestream.ByteStream_WriteServer) error
 	if err != nil {
 		return rpcError(err)
 	}
-	instance, err := s.instances.find(name.instance)
+	instance, err := s.instances.find(stream.Context(), name.instance, access.Upload)
 	if err != nil {
 		return rpcError(err)
 	}
+	name.of = instance
 	missing, err := instance.Store.FindMissing(stream.Context(), []cas.Digest{name.digest})
 	if err != nil {
 		return rpcError(err)
@@ -138,10 +140,11 @@ func (s *byteStreamServer) QueryWriteStatus(ctx context.Context, req *bytestream
 	if err != nil {
 		return nil, rpcError(err)
 	}
-	instance, err := s.instances.find(name.instance)
+	instance, err := s.instances.find(ctx, name.instance, access.Upload)
 	if err != nil {
 		return nil, rpcError(err)
 	}
+	name.of = instance
 	missing, err := instance.Store.FindMissing(ctx, []cas.Digest{name.digest})
 	if err != nil {
 		return nil, rpcError(err)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/hearth-build/hearth/cas"
 	"github.com/hearth-build/hearth/cas/tree"
+	"github.com/hearth-build/hearth/reapi/access"
 )
 
 // maxBatchBytes bounds the blobs of one batch, so that they fit with their
@@ -20,12 +21,16 @@ const priorityRange = 1_000_000
 
 type capabilitiesServer struct {
 	repb.UnimplementedCapabilitiesServer
-	instances Instances
+	instances *doors
 }
 
 // GetCapabilities implements the Capabilities service.
 func (s *capabilitiesServer) GetCapabilities(ctx context.Context, req *repb.GetCapabilitiesRequest) (*repb.ServerCapabilities, error) {
-	instance, err := s.instances.find(req.GetInstanceName())
+	instance, err := s.instances.find(ctx, req.GetInstanceName(), access.Read)
+	if err != nil {
+		return nil, rpcError(err)
+	}
+	caller, err := access.FromContext(ctx)
 	if err != nil {
 		return nil, rpcError(err)
 	}
@@ -43,7 +48,7 @@ func (s *capabilitiesServer) GetCapabilities(ctx context.Context, req *repb.GetC
 	c := &repb.ServerCapabilities{
 		CacheCapabilities: &repb.CacheCapabilities{
 			DigestFunctions:                 functions,
-			ActionCacheUpdateCapabilities:   &repb.ActionCacheUpdateCapabilities{UpdateEnabled: true},
+			ActionCacheUpdateCapabilities:   &repb.ActionCacheUpdateCapabilities{UpdateEnabled: caller.May(access.Write, req.GetInstanceName())},
 			CachePriorityCapabilities:       priorities,
 			MaxBatchTotalSizeBytes:          maxBatchBytes,
 			SymlinkAbsolutePathStrategy:     repb.SymlinkAbsolutePathStrategy_ALLOWED,
@@ -55,7 +60,7 @@ func (s *capabilitiesServer) GetCapabilities(ctx context.Context, req *repb.GetC
 			// Old clients compare the singular field with their own function.
 			DigestFunction:                functions[0],
 			DigestFunctions:               functions,
-			ExecEnabled:                   true,
+			ExecEnabled:                   caller.May(access.Execute, req.GetInstanceName()),
 			ExecutionPriorityCapabilities: priorities,
 			SupportedNodeProperties:       tree.NodeProperties(),
 		},

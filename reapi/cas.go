@@ -7,17 +7,18 @@ import (
 	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
 
 	"github.com/hearth-build/hearth/cas"
+	"github.com/hearth-build/hearth/reapi/access"
 )
 
 type casServer struct {
 	repb.UnimplementedContentAddressableStorageServer
-	instances Instances
+	instances *doors
 	codecs    *codecs
 }
 
 // FindMissingBlobs tells which blobs a client must upload.
 func (s *casServer) FindMissingBlobs(ctx context.Context, req *repb.FindMissingBlobsRequest) (*repb.FindMissingBlobsResponse, error) {
-	instance, err := s.instances.find(req.GetInstanceName())
+	instance, err := s.instances.find(ctx, req.GetInstanceName(), access.Read)
 	if err != nil {
 		return nil, rpcError(err)
 	}

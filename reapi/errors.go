@@ -18,6 +18,7 @@ import (
 	"github.com/hearth-build/hearth/cas/actioncache"
 	"github.com/hearth-build/hearth/cas/asset"
 	"github.com/hearth-build/hearth/cas/tree"
+	"github.com/hearth-build/hearth/reapi/access"
 	"github.com/hearth-build/hearth/reapi/execution"
 	"github.com/hearth-build/hearth/runners"
 )
@@ -29,12 +30,25 @@ var errInvalid = errors.New("invalid request")
 // matches counts. Clients retry some codes and not others, so the choice
 // decides what a client does next (REAPI 0.5, F43-F59).
 func codeOf(err error) codes.Code {
-	for _, row := range []struct {
-		kind error
-		code codes.Code
-	}{
+	for _, row := range codeTable() {
+		if errors.Is(err, row.kind) {
+			return row.code
+		}
+	}
+	return codes.Internal
+}
+
+type codeRow struct {
+	kind error
+	code codes.Code
+}
+
+func codeTable() []codeRow {
+	return []codeRow{
 		{context.Canceled, codes.Canceled},
 		{context.DeadlineExceeded, codes.DeadlineExceeded},
+		{access.ErrUnknown, codes.Unauthenticated},
+		{access.ErrForbidden, codes.PermissionDenied},
 		{errInvalid, codes.InvalidArgument},
 		{cas.ErrInvalidDigest, codes.InvalidArgument},
 		{cas.ErrMismatch, codes.InvalidArgument},
@@ -70,12 +84,7 @@ func codeOf(err error) codes.Code {
 		{runners.ErrLost, codes.Unavailable},
 		{runners.ErrClosed, codes.Unavailable},
 		{cas.ErrNotFound, codes.NotFound},
-	} {
-		if errors.Is(err, row.kind) {
-			return row.code
-		}
 	}
-	return codes.Internal
 }
 
 // rpcError is what an RPC other than Execute returns for err.

@@ -16,13 +16,14 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/hearth-build/hearth/cas"
+	"github.com/hearth-build/hearth/reapi/access"
 	"github.com/hearth-build/hearth/reapi/execution"
 	"github.com/hearth-build/hearth/runners"
 )
 
 type executionServer struct {
 	repb.UnimplementedExecutionServer
-	instances  Instances
+	instances  *doors
 	operations *operations
 }
 
@@ -34,7 +35,7 @@ type operationStream interface {
 
 // Execute runs an action, or joins a run of it, and streams its progress.
 func (s *executionServer) Execute(req *repb.ExecuteRequest, stream repb.Execution_ExecuteServer) error {
-	instance, err := s.instances.find(req.GetInstanceName())
+	instance, err := s.instances.find(stream.Context(), req.GetInstanceName(), access.Execute)
 	if err != nil {
 		return rpcError(err)
 	}
@@ -43,10 +44,14 @@ func (s *executionServer) Execute(req *repb.ExecuteRequest, stream repb.Executio
 		return rpcError(fmt.Errorf("action_digest: %w", err))
 	}
 	ctx := stream.Context()
+	caller, err := access.FromContext(ctx)
+	if err != nil {
+		return rpcError(err)
+	}
 	client := requestMetadata(ctx)
 	op, err := s.operations.scheduler.Submit(ctx, &execution.Request{
 		Instance:        instance,
-		Tenant:          s.operations.tenant(ctx),
+		Tenant:          caller.Tenant,
 		Action:          action,
 		SkipCacheLookup: req.GetSkipCacheLookup(),
 		Priority:        clampPriority(req.GetExecutionPolicy().GetPriority()),
@@ -64,7 +69,7 @@ func (s *executionServer) Execute(req *repb.ExecuteRequest, stream repb.Executio
 
 // WaitExecution streams the progress of an operation that Execute started.
 func (s *executionServer) WaitExecution(req *repb.WaitExecutionRequest, stream repb.Execution_WaitExecutionServer) error {
-	op, err := s.operations.find(stream.Context(), req.GetName())
+	op, err := s.operations.find(stream.Context(), req.GetName(), access.Read)
 	if err != nil {
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/hearth-build/hearth/cas"
+	"github.com/hearth-build/hearth/reapi/access"
 )
 
 const (
@@ -20,7 +21,7 @@ const (
 
 // GetTree streams the directories of a tree, each distinct one once.
 func (s *casServer) GetTree(req *repb.GetTreeRequest, stream grpc.ServerStreamingServer[repb.GetTreeResponse]) error {
-	instance, err := s.instances.find(req.GetInstanceName())
+	instance, err := s.instances.find(stream.Context(), req.GetInstanceName(), access.Read)
 	if err != nil {
 		return rpcError(err)
 	}

@@ -1,10 +1,12 @@
 package reapi
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
 
+	"github.com/hearth-build/hearth/reapi/access"
 	"github.com/hearth-build/hearth/reapi/execution"
 )
 
@@ -35,6 +37,34 @@ func CheckInstanceName(name string) error {
 		}
 	}
 	return nil
+}
+
+// doors are where callers get to instances: each to those of their tenant, if they
+// have a role there.
+type doors struct {
+	own  Instances                              // of callers without a tenant
+	open func(tenant string) (Instances, error) // nil where there are no tenants
+}
+
+// find returns the instance of that name for a caller who has one of the roles.
+func (d *doors) find(ctx context.Context, name string, roles access.Roles) (*execution.Instance, error) {
+	caller, err := access.FromContext(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := caller.Check(roles, name); err != nil {
+		return nil, err
+	}
+	instances := d.own
+	if caller.Tenant != "" {
+		if d.open == nil {
+			return nil, fmt.Errorf("%w: there are no tenants here, and %q has one", access.ErrForbidden, caller.Name)
+		}
+		if instances, err = d.open(caller.Tenant); err != nil {
+			return nil, err
+		}
+	}
+	return instances.find(name)
 }
 
 // find returns the instance of that name.

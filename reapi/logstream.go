@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/hearth-build/hearth/cas"
+	"github.com/hearth-build/hearth/reapi/access"
 	"github.com/hearth-build/hearth/reapi/execution"
 )
 
@@ -55,7 +56,7 @@ var errLimit = errors.New("read limit reached")
 // readLog sends what an action prints, while it runs and until it has ended
 // (REAPI D38).
 func (s *byteStreamServer) readLog(name logName, req *bytestream.ReadRequest, stream bytestream.ByteStream_ReadServer) error {
-	instance, err := s.instances.find(name.instance)
+	instance, err := s.instances.find(stream.Context(), name.instance, access.Read)
 	if err != nil {
 		return err
 	}

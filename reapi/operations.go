@@ -3,6 +3,7 @@ package reapi
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"cloud.google.com/go/longrunning/autogen/longrunningpb"
 	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
@@ -11,30 +12,31 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/emptypb"
 
+	"github.com/hearth-build/hearth/reapi/access"
 	"github.com/hearth-build/hearth/reapi/execution"
 )
 
 // operations are the executions of a server, each of which is its tenant's alone.
-type operations struct {
-	scheduler *execution.Scheduler
-	tenant    func(context.Context) string
-}
+type operations struct{ scheduler *execution.Scheduler }
 
-// WithTenants makes tenant say who calls, by the context of a call. Tenants share
-// neither runs nor runners, and never learn of each other's operations. Without
-// this option all callers are one tenant.
-func WithTenants(tenant func(context.Context) string) Option {
-	return func(s *Server, _ Instances) { s.operations.tenant = tenant }
-}
-
-// find returns the caller's operation of that name. Others' are as good as none,
-// so that nobody learns that they are there (REAPI F12, I4).
-func (o *operations) find(ctx context.Context, name string) (*execution.Operation, error) {
-	op, ok := o.scheduler.Operation(o.tenant(ctx), name)
-	if !ok {
+// find returns an operation of that name for a caller who has one of the roles. To
+// those who may not look at its instance it is as good as none, so that nobody
+// learns that it is there (REAPI F12, I4).
+func (o *operations) find(ctx context.Context, name string, roles access.Roles) (*execution.Operation, error) {
+	caller, err := access.FromContext(ctx)
+	if err != nil {
+		return nil, rpcError(err)
+	}
+	op, ok := o.scheduler.Operation(caller.Tenant, name)
+	if !ok || !visible(caller, op) {
 		return nil, status.Errorf(codes.NotFound, "there is no operation %q here (any more); execute the action again", clip(name))
 	}
-	return op, nil
+	return op, rpcError(caller.Check(roles, op.Request().Instance.Name))
+}
+
+// visible reports whether a caller may look at an operation of its tenant.
+func visible(caller *access.Principal, op *execution.Operation) bool {
+	return caller.May(access.Read, op.Request().Instance.Name)
 }
 
 // operationsServer is google.longrunning.Operations for executions.
@@ -45,7 +47,7 @@ type operationsServer struct {
 
 // GetOperation returns the present state.
 func (s *operationsServer) GetOperation(ctx context.Context, req *longrunningpb.GetOperationRequest) (*longrunningpb.Operation, error) {
-	op, err := s.find(ctx, req.GetName())
+	op, err := s.find(ctx, req.GetName(), access.Read)
 	if err != nil {
 		return nil, err
 	}
@@ -66,7 +68,7 @@ func (s *operationsServer) WaitOperation(ctx context.Context, req *longrunningpb
 	if t := req.GetTimeout(); t != nil && (t.CheckValid() != nil || timeout < 0) {
 		return nil, rpcError(fmt.Errorf("%w: timeout %v is not a valid duration", errInvalid, t))
 	}
-	op, err := s.find(ctx, req.GetName())
+	op, err := s.find(ctx, req.GetName(), access.Read)
 	if err != nil {
 		return nil, err
 	}
@@ -85,7 +87,7 @@ func (s *operationsServer) WaitOperation(ctx context.Context, req *longrunningpb
 
 // CancelOperation ends an operation, and its run if nobody else waits for that.
 func (s *operationsServer) CancelOperation(ctx context.Context, req *longrunningpb.CancelOperationRequest) (*emptypb.Empty, error) {
-	op, err := s.find(ctx, req.GetName())
+	op, err := s.find(ctx, req.GetName(), access.Execute)
 	if err != nil {
 		return nil, err
 	}
@@ -95,7 +97,7 @@ func (s *operationsServer) CancelOperation(ctx context.Context, req *longrunning
 
 // DeleteOperation forgets an operation; its run goes on.
 func (s *operationsServer) DeleteOperation(ctx context.Context, req *longrunningpb.DeleteOperationRequest) (*emptypb.Empty, error) {
-	op, err := s.find(ctx, req.GetName())
+	op, err := s.find(ctx, req.GetName(), access.Execute)
 	if err != nil {
 		return nil, err
 	}
@@ -123,13 +125,19 @@ func (s *operationsServer) ListOperations(ctx context.Context, req *longrunningp
 	case size == 0:
 		size = defaultOperations
 	}
-	scope := listScope(s.tenant(ctx), req.GetName())
+	caller, err := access.FromContext(ctx)
+	if err != nil {
+		return nil, rpcError(err)
+	}
+	scope := listScope(caller.Tenant, req.GetName())
 	after, err := scope.position(req.GetPageToken())
 	if err != nil {
 		return nil, rpcError(err)
 	}
 	size = min(size, maxOperations)
-	found := s.scheduler.Operations(s.tenant(ctx), req.GetName(), uint64(after), size+1)
+	found := s.scheduler.Operations(uint64(after), size+1, func(op *execution.Operation) bool {
+		return op.Request().Tenant == caller.Tenant && strings.HasPrefix(op.Name(), req.GetName()) && visible(caller, op)
+	})
 	return page(ctx, scope, found, size)
 }
 

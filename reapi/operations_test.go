@@ -18,7 +18,6 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
-	"github.com/hearth-build/hearth/reapi"
 	"github.com/hearth-build/hearth/reapi/execution"
 	"github.com/hearth-build/hearth/reapi/execution/actionpb"
 )
@@ -382,39 +381,6 @@ func TestListingKeepsNothingAlive(t *testing.T) {
 		}
 	})
 	eventually(t, "the operation is gone", func() bool { names, _ := f.list(t.Context(), "", 0); return len(names) == 0 })
-}
-
-// tenantHeader says who calls, in these tests.
-const tenantHeader = "x-tenant"
-
-func tenantOf(ctx context.Context) string {
-	if values := metadata.ValueFromIncomingContext(ctx, tenantHeader); len(values) > 0 {
-		return values[0]
-	}
-	return ""
-}
-
-// REAPI I4, F18, I2: an operation is its tenant's; others cannot tell it from one
-// that is not there, whatever invocation they say they are.
-func TestOperationsBelongToTenants(t *testing.T) {
-	f := newFixtureWith(t, newInstances(), execution.SchedulerOptions{}, reapi.WithTenants(tenantOf))
-	h := f.hold()
-	as := func(tenant string) context.Context {
-		return metadata.AppendToOutgoingContext(from(t, &repb.RequestMetadata{ToolInvocationId: "the same"}), tenantHeader, tenant)
-	}
-	mine, _ := f.start(as("a"), "same action")
-	theirs, _ := f.start(as("b"), "same action")
-	eventually(t, "each tenant has a run of its own", func() bool { return f.scheduler.Load().Running == 2 })
-	f.wantUnknown(as("b"), mine.GetName())
-	f.wantUnknown(as(""), mine.GetName())
-	if names, _ := f.list(as("a"), "", 0); fmt.Sprint(names) != fmt.Sprint([]string{mine.GetName()}) {
-		t.Errorf("a has %v", names)
-	}
-	page, err := f.operations().GetOperation(as("b"), &longrunningpb.GetOperationRequest{Name: theirs.GetName()})
-	if err != nil || page.GetDone() {
-		t.Errorf("b's own: %v, %v", page, err)
-	}
-	close(h.goOn)
 }
 
 // REAPI F20, K28, K29, I12: a client that goes away, or whose deadline is over,

@@ -9,12 +9,14 @@ import (
 	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
 
 	"github.com/hearth-build/hearth/cas"
+	"github.com/hearth-build/hearth/reapi/execution"
 )
 
 // resource is a parsed ByteStream resource name.
 type resource struct {
 	instance   string
-	upload     string // the upload's unique id; empty when reading
+	of         *execution.Instance // whose name that is, once it was looked up
+	upload     string              // the upload's unique id; empty when reading
 	compressor repb.Compressor_Value
 	digest     cas.Digest
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"cloud.google.com/go/longrunning/autogen/longrunningpb"
+	remoteasset "github.com/bazelbuild/remote-apis/build/bazel/remote/asset/v1"
 	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
 	"google.golang.org/genproto/googleapis/bytestream"
 	"google.golang.org/grpc"
@@ -15,23 +16,30 @@ import (
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/reflection"
 
+	"github.com/hearth-build/hearth/reapi/access"
 	"github.com/hearth-build/hearth/reapi/execution"
 )
 
 // Server is a gRPC server with the services of the Remote Execution API.
 type Server struct {
 	*grpc.Server
-	health     *health.Server
-	uploads    *uploads
-	operations *operations
+	health  *health.Server
+	uploads *uploads
 }
 
 // maxReceive leaves room for a full batch, and for clients that put 4 MiB into
 // one message of an upload.
 const maxReceive = 8 << 20
 
-// Option adds a service that not every server has.
-type Option func(*Server, Instances)
+// Option is what not every server has.
+type Option func(*serverConfig)
+
+type serverConfig struct {
+	grpc   []grpc.ServerOption
+	who    access.Authenticator
+	open   func(tenant string) (Instances, error)
+	assets func(*execution.Instance) Assets
+}
 
 // NewServer returns a server for the instances whose executions go to scheduler.
 func NewServer(instances Instances, scheduler *execution.Scheduler, options ...Option) (*Server, error) {
@@ -43,35 +51,49 @@ func NewServer(instances Instances, scheduler *execution.Scheduler, options ...O
 	if len(instances) == 0 {
 		return nil, errors.New("a server needs at least one instance name")
 	}
+	config := serverConfig{who: access.NewOpen()}
+	for _, set := range options {
+		set(&config)
+	}
+	callers := callers{config.who}
 	s := &Server{
-		Server: grpc.NewServer(
+		Server: grpc.NewServer(append([]grpc.ServerOption{
 			grpc.MaxRecvMsgSize(maxReceive),
 			grpc.ForceServerCodecV2(newWireCodec()),
 			// Bazel's --grpc_keepalive_time may be as short as this.
 			grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
 			grpc.KeepaliveParams(keepalive.ServerParameters{Time: time.Minute, Timeout: 20 * time.Second}),
-		),
-		health:     health.NewServer(),
-		uploads:    newUploads(defaultUploadLimits()),
-		operations: &operations{scheduler: scheduler, tenant: func(context.Context) string { return "" }},
+			grpc.UnaryInterceptor(callers.unary),
+			grpc.StreamInterceptor(callers.stream),
+		}, config.grpc...)...),
+		health:  health.NewServer(),
+		uploads: newUploads(defaultUploadLimits()),
 	}
+	return s, s.register(&doors{own: instances, open: config.open}, scheduler, config.assets)
+}
+
+// register adds the services.
+func (s *Server) register(doors *doors, scheduler *execution.Scheduler, assets func(*execution.Instance) Assets) error {
 	codecs := newCodecs()
-	chunks, err := newChunkServer(&casServer{instances: instances, codecs: codecs})
+	operations := &operations{scheduler: scheduler}
+	chunks, err := newChunkServer(&casServer{instances: doors, codecs: codecs})
 	if err != nil {
-		return nil, err
+		return err
 	}
-	repb.RegisterCapabilitiesServer(s, &capabilitiesServer{instances: instances})
+	repb.RegisterCapabilitiesServer(s, &capabilitiesServer{instances: doors})
 	repb.RegisterContentAddressableStorageServer(s, chunks)
-	repb.RegisterActionCacheServer(s, &actionCacheServer{instances: instances})
-	repb.RegisterExecutionServer(s, &executionServer{instances: instances, operations: s.operations})
-	longrunningpb.RegisterOperationsServer(s.Server, &operationsServer{operations: s.operations})
-	bytestream.RegisterByteStreamServer(s.Server, newByteStreamServer(instances, codecs, s.uploads))
-	for _, add := range options {
-		add(s, instances)
+	repb.RegisterActionCacheServer(s, &actionCacheServer{instances: doors})
+	repb.RegisterExecutionServer(s, &executionServer{instances: doors, operations: operations})
+	longrunningpb.RegisterOperationsServer(s.Server, &operationsServer{operations: operations})
+	bytestream.RegisterByteStreamServer(s.Server, newByteStreamServer(doors, codecs, s.uploads))
+	if assets != nil {
+		a := assetInstances{doors, assets}
+		remoteasset.RegisterFetchServer(s, &fetchServer{assets: a})
+		remoteasset.RegisterPushServer(s, &pushServer{assets: a})
 	}
 	grpc_health_v1.RegisterHealthServer(s, s.health)
 	reflection.Register(s)
-	return s, nil
+	return nil
 }
 
 // Drain tells health checks that no new work is taken.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/hearth-build/hearth/cas"
 	"github.com/hearth-build/hearth/cas/chunking"
+	"github.com/hearth-build/hearth/reapi/access"
 )
 
 // The parameters of the chunking functions, for all instances alike. They are
@@ -63,7 +64,7 @@ func chunkingCapabilities(c *repb.CacheCapabilities) {
 // 30 GB have more chunks than fit into the 4 MiB that clients receive by default,
 // which the API leaves to later versions.
 func (s *chunkServer) SplitBlob(ctx context.Context, req *repb.SplitBlobRequest) (*repb.SplitBlobResponse, error) {
-	instance, err := s.instances.find(req.GetInstanceName())
+	instance, err := s.instances.find(ctx, req.GetInstanceName(), access.Read)
 	if err != nil {
 		return nil, rpcError(err)
 	}
@@ -91,7 +92,7 @@ func (s *chunkServer) SplitBlob(ctx context.Context, req *repb.SplitBlobRequest)
 // SpliceBlob stores a blob of which the client has uploaded the chunks. How the
 // client cut it does not matter: that they make up the blob is checked by its hash.
 func (s *chunkServer) SpliceBlob(ctx context.Context, req *repb.SpliceBlobRequest) (*repb.SpliceBlobResponse, error) {
-	instance, err := s.instances.find(req.GetInstanceName())
+	instance, err := s.instances.find(ctx, req.GetInstanceName(), access.Upload)
 	if err != nil {
 		return nil, rpcError(err)
 	}

@@ -48,11 +48,11 @@ type uploads struct {
 // uploadKey is a blob of an instance. The other parts of an upload's identity
 // are its id, which is compared, and the compressor, which is IDENTITY.
 type uploadKey struct {
-	instance string
+	instance *execution.Instance // tenants may have the same names
 	digest   cas.Digest
 }
 
-func (r resource) key() uploadKey { return uploadKey{r.instance, r.digest} }
+func (r resource) key() uploadKey { return uploadKey{r.of, r.digest} }
 
 func newUploads(limits uploadLimits) *uploads {
 	return &uploads{limits: limits, running: map[*upload]struct{}{}, byBlob: map[uploadKey]*upload{}}

@@ -3,11 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
-	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
@@ -30,6 +26,8 @@ type actionsCmd struct {
 
 // actionFlags say which action is meant, and where it is.
 type actionFlags struct {
+	identityFlags
+
 	Digest         string `arg:"" help:"HASH/SIZE of the action; or its hash, or the beginning of it, if the server remembers the action."`
 	Endpoint       string `help:"Server that has the action." default:"${local_endpoint}"`
 	Console        string `help:"Console of that server." default:"http://127.0.0.1:8981"`
@@ -43,31 +41,6 @@ func consoleURL(base string, parts ...string) string {
 		base = "http://" + base
 	}
 	return strings.TrimSuffix(base, "/") + "/" + strings.Join(parts, "")
-}
-
-// errNotRemembered: the console answers, and knows no such action.
-var errNotRemembered = errors.New("the server does not remember it")
-
-// getConsole reads JSON from a console.
-func getConsole(ctx context.Context, address string, into any) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, http.NoBody)
-	if err != nil {
-		return err
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return fmt.Errorf("ask the console (is a hearth serving there? --console names another one): %w", err)
-	}
-	defer resp.Body.Close()
-	switch resp.StatusCode {
-	case http.StatusOK:
-		return json.NewDecoder(resp.Body).Decode(into)
-	case http.StatusNotFound:
-		return errNotRemembered
-	}
-	const most = 4 << 10
-	text, err := io.ReadAll(io.LimitReader(resp.Body, most))
-	return errors.Join(fmt.Errorf("the console answers %s: %s", resp.Status, strings.TrimSpace(string(text))), err)
 }
 
 // found is the action that was meant, with what the server remembers of it.
@@ -87,7 +60,7 @@ func (c *actionFlags) find(ctx context.Context) (*found, error) {
 	if size != "" {
 		address += "/" + url.PathEscape(size)
 	}
-	f.silence = getConsole(ctx, address, &f.runs)
+	f.silence = c.getConsole(ctx, address, &f.runs)
 	if size == "" && f.silence != nil {
 		return nil, fmt.Errorf("action %s: %w; give HASH/SIZE", c.Digest, f.silence)
 	}
@@ -101,7 +74,7 @@ func (c *actionFlags) find(ctx context.Context) (*found, error) {
 	if f.digest, err = actionDigest(function, hash, size); err != nil {
 		return nil, err
 	}
-	f.client, err = dialREAPI(c.Endpoint, instance)
+	f.client, err = dialREAPI(&c.identityFlags, c.Endpoint, instance)
 	return f, err
 }
 

@@ -14,6 +14,8 @@ import (
 
 // listActionsCmd is `hearth actions list`.
 type listActionsCmd struct {
+	identityFlags
+
 	Console    string `help:"Console of the server." default:"http://127.0.0.1:8981"`
 	Limit      int    `help:"How many, the latest; 0 lists all that the server remembers." default:"50"`
 	Invocation string `help:"Only those of one build, by the client's invocation ID." placeholder:"ID"`
@@ -25,7 +27,7 @@ type listActionsCmd struct {
 func (c *listActionsCmd) Run(ctx context.Context) error {
 	query := url.Values{"limit": {strconv.Itoa(c.Limit)}, "invocation": {c.Invocation}, "failed": {strconv.FormatBool(c.Failed)}}
 	var list []*console.Action
-	if err := getConsole(ctx, consoleURL(c.Console, "actions?", query.Encode()), &list); err != nil {
+	if err := c.getConsole(ctx, consoleURL(c.Console, "actions?", query.Encode()), &list); err != nil {
 		return err
 	}
 	if c.JSON {

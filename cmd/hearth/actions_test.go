@@ -64,10 +64,10 @@ func TestGetConsole(t *testing.T) {
 	get := func(name string) ([]*console.Action, error) {
 		var list []*console.Action
 		// With and without http://, as in --console of serve.
-		return list, getConsole(t.Context(), consoleURL(strings.TrimPrefix(server.URL, "http://"), "actions/", name), &list)
+		return list, (&identityFlags{}).getConsole(t.Context(), consoleURL(strings.TrimPrefix(server.URL, "http://"), "actions/", name), &list)
 	}
 	var list []*console.Action
-	if err := getConsole(t.Context(), consoleURL(server.URL+"/", "actions/good"), &list); err != nil || len(list) != 1 || list[0].ExitCode != 3 {
+	if err := (&identityFlags{}).getConsole(t.Context(), consoleURL(server.URL+"/", "actions/good"), &list); err != nil || len(list) != 1 || list[0].ExitCode != 3 {
 		t.Errorf("%+v, %v", list, err)
 	}
 	if _, err := get("none"); !errors.Is(err, errNotRemembered) {

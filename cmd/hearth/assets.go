@@ -4,13 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/hearth-build/hearth/cas/actioncache"
 	"github.com/hearth-build/hearth/cas/asset"
 	"github.com/hearth-build/hearth/reapi"
+	"github.com/hearth-build/hearth/reapi/execution"
 )
 
 // assetsFlags are about what clients have fetched by its URI.
@@ -26,34 +29,50 @@ func (c *assetsFlags) validate() error {
 	return nil
 }
 
-// assets fetch what has a URI, for each instance name.
+// assets fetch what has a URI, for each instance.
 type assets struct {
-	origin   *asset.Origin
-	fetchers []*asset.Fetcher
-	byName   map[string]reapi.Assets
+	flags        *assetsFlags
+	associations *actioncache.Disk
+	origin       *asset.Origin
+
+	mu       sync.Mutex // guards fetchers: tenants come later
+	fetchers map[*execution.Instance]*asset.Fetcher
 }
 
-func (c *assetsFlags) open(dataDir string, associations *actioncache.Disk, instances reapi.Instances) (*assets, error) {
+func (c *assetsFlags) open(dataDir string, associations *actioncache.Disk) (*assets, error) {
 	networks, err := asset.ParseNetworks(c.AssetAllowNetwork)
 	if err != nil {
 		return nil, err
 	}
-	a := &assets{byName: map[string]reapi.Assets{}}
-	a.origin, err = asset.NewOrigin(asset.OriginOptions{AllowNetworks: networks, SpoolDir: filepath.Join(dataDir, "spool")})
+	origin, err := asset.NewOrigin(asset.OriginOptions{AllowNetworks: networks, SpoolDir: filepath.Join(dataDir, "spool")})
 	if err != nil {
 		return nil, err
 	}
-	for name, instance := range instances {
-		f, err := asset.NewFetcher(asset.FetcherOptions{
-			Store: instance.Store, Associations: associations.Namespace(name), Origin: a.origin, MayPush: c.mayPush,
-		})
-		if err != nil {
-			return nil, err
-		}
-		a.fetchers = append(a.fetchers, f)
-		a.byName[name] = f
+	return &assets{flags: c, associations: associations, origin: origin, fetchers: map[*execution.Instance]*asset.Fetcher{}}, nil
+}
+
+// add makes an instance one that has assets.
+func (a *assets) add(instance *execution.Instance, namespace string) error {
+	f, err := asset.NewFetcher(asset.FetcherOptions{
+		Store: instance.Store, Associations: a.associations.Namespace(namespace), Origin: a.origin, MayPush: a.flags.mayPush,
+	})
+	if err != nil {
+		return err
 	}
-	return a, nil
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.fetchers[instance] = f
+	return nil
+}
+
+// of returns the assets of an instance that was added.
+func (a *assets) of(instance *execution.Instance) reapi.Assets {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if f, ok := a.fetchers[instance]; ok {
+		return f
+	}
+	return nil
 }
 
 func (c *assetsFlags) mayPush(_ context.Context, uri string) bool {
@@ -63,8 +82,11 @@ func (c *assetsFlags) mayPush(_ context.Context, uri string) bool {
 
 // close cancels the downloads in progress.
 func (a *assets) close(ctx context.Context) error {
+	a.mu.Lock()
+	fetchers := slices.Collect(maps.Values(a.fetchers))
+	a.mu.Unlock()
 	var errs []error
-	for _, f := range a.fetchers {
+	for _, f := range fetchers {
 		errs = append(errs, f.Close(ctx))
 	}
 	a.origin.Close()

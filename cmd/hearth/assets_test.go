@@ -57,11 +57,16 @@ func TestOpenAssets(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		a, err := flags.open(dir, actioncache.NewDisk(store, "assets"), instances)
+		a, err := flags.open(dir, actioncache.NewDisk(store, "assets"))
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := a.byName[instance].Fetch(t.Context(), req)
+		for name, of := range instances {
+			if err := a.add(of, name); err != nil {
+				t.Fatal(err)
+			}
+		}
+		got, err := a.of(instances[instance]).Fetch(t.Context(), req)
 		if err == nil && got.Digest != cas.SHA256.Sum([]byte("content")) {
 			t.Errorf("fetched %v", got)
 		}

@@ -20,9 +20,10 @@ import (
 
 // backingFlags say on which server blobs and results live, if not here alone.
 type backingFlags struct {
-	CAS         string  `help:"Server of the Remote Execution API whose storage all blobs go to and come from, as grpc://HOST:PORT, grpcs://HOST:PORT (by TLS) or unix:///PATH; the store here keeps copies." name:"cas" placeholder:"ENDPOINT"`
-	AC          string  `help:"The same for results of actions; default: the server of --cas. Where that takes no results, they stay here." name:"ac" placeholder:"ENDPOINT"`
-	CASInstance *string `help:"Instance name that those servers know the blobs and results by; default: the one that the client uses." name:"cas-instance" placeholder:"NAME"`
+	CAS         string        `help:"Server of the Remote Execution API whose storage all blobs go to and come from, as grpc://HOST:PORT, grpcs://HOST:PORT (by TLS) or unix:///PATH; the store here keeps copies." name:"cas" placeholder:"ENDPOINT"`
+	AC          string        `help:"The same for results of actions; default: the server of --cas. Where that takes no results, they stay here." name:"ac" placeholder:"ENDPOINT"`
+	Identity    identityFlags `embed:"" prefix:"cas-"`
+	CASInstance *string       `help:"Instance name that those servers know the blobs and results by; default: the one that the client uses." name:"cas-instance" placeholder:"NAME"`
 }
 
 // validate checks the flags beside the server's own address and instance names.
@@ -38,7 +39,7 @@ func (c *backingFlags) validate(listen string, instances []string) error {
 		if _, address, _ := strings.Cut(endpoint, "://"); address == listen || endpoint == listen {
 			errs = append(errs, fmt.Errorf("%s %s is this server itself: name another one", flag, endpoint))
 		}
-		conn, err := remote.Dial(endpoint) // which connects nowhere yet
+		conn, err := c.Identity.dial(endpoint) // which connects nowhere yet
 		if err == nil {
 			err = conn.Close()
 		}
@@ -87,7 +88,7 @@ func (c *backingFlags) open(logger *slog.Logger) (*backing, error) {
 }
 
 func (b *backing) dial(endpoint string) (*grpc.ClientConn, error) {
-	conn, err := remote.Dial(endpoint)
+	conn, err := b.flags.Identity.dial(endpoint)
 	if err != nil {
 		return nil, err
 	}

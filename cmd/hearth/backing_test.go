@@ -119,7 +119,7 @@ func (s *serving) stop() {
 		if err := errors.Join(s.stack.stop(ctx), <-s.served); err != nil {
 			s.t.Error(err)
 		}
-		s.stack.closeStores(slog.Default())
+		s.stack.close(slog.Default())
 		if s.t.Failed() {
 			s.t.Logf("the server at %s logged:\n%s", s.address, s.log.String())
 		}

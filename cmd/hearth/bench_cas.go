@@ -14,6 +14,8 @@ import (
 
 // benchCasCmd is `hearth bench cas`.
 type benchCasCmd struct {
+	identityFlags
+
 	Endpoint    string        `help:"Server to measure; default: ${local_endpoint}, or with --ceiling a server of its own with the store on disk." placeholder:"URL"`
 	Instance    string        `help:"REAPI instance name."`
 	Ceiling     bool          `help:"Measure in turns with it, in one run: a server with its store in memory, and one that only receives, hashes and sends."`

@@ -44,8 +44,8 @@ func (s *casTargets) end() error {
 	return errors.Join(errs...)
 }
 
-func (s *casTargets) add(name, endpoint, instance string) error {
-	client, err := dialREAPI(endpoint, instance)
+func (s *casTargets) add(who *identityFlags, name, endpoint, instance string) error {
+	client, err := dialREAPI(who, endpoint, instance)
 	if err != nil {
 		return err
 	}
@@ -70,7 +70,7 @@ func (c *benchCasCmd) targets(ctx context.Context) (*casTargets, error) {
 		if endpoint == "" {
 			endpoint = localEndpoint
 		}
-		if err := s.add(endpoint, endpoint, c.Instance); err != nil || !c.Ceiling {
+		if err := s.add(&c.identityFlags, endpoint, endpoint, c.Instance); err != nil || !c.Ceiling {
 			return s, err
 		}
 	}
@@ -88,7 +88,7 @@ func (c *benchCasCmd) targets(ctx context.Context) (*casTargets, error) {
 			return s, err
 		}
 		s.ends = append(s.ends, server.stop)
-		if err := s.add(store, endpoint, ""); err != nil {
+		if err := s.add(&identityFlags{}, store, endpoint, ""); err != nil {
 			return s, err
 		}
 	}

@@ -8,6 +8,8 @@ import (
 
 // benchNopCmd is `hearth bench nop`.
 type benchNopCmd struct {
+	identityFlags
+
 	Endpoint    string            `help:"Server to measure." default:"grpc://127.0.0.1:8980"`
 	Instance    string            `help:"REAPI instance name."`
 	Concurrency int               `help:"Actions in flight." default:"1"`
@@ -40,7 +42,7 @@ func (c *benchNopCmd) measure(ctx context.Context) ([]measurement, error) {
 
 // endpoint measures one server.
 func (c *benchNopCmd) endpoint(ctx context.Context, name, endpoint string) (measurement, error) {
-	client, err := dialREAPI(endpoint, c.Instance)
+	client, err := dialREAPI(&c.identityFlags, endpoint, c.Instance)
 	if err != nil {
 		return measurement{}, err
 	}

@@ -17,6 +17,8 @@ import (
 
 // benchTreeCmd is `hearth bench tree`.
 type benchTreeCmd struct {
+	identityFlags
+
 	Endpoint    string            `help:"Server to measure." default:"${local_endpoint}"`
 	Instance    string            `help:"REAPI instance name."`
 	Files       int               `help:"Files of the input root." default:"10000"`
@@ -54,7 +56,7 @@ func (c *benchTreeCmd) validate() error {
 }
 
 func (c *benchTreeCmd) measure(ctx context.Context) ([]measurement, error) {
-	client, err := dialREAPI(c.Endpoint, c.Instance)
+	client, err := dialREAPI(&c.identityFlags, c.Endpoint, c.Instance)
 	if err != nil {
 		return nil, err
 	}

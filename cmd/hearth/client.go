@@ -26,10 +26,10 @@ type reapiClient struct {
 	instance      string
 }
 
-// dialREAPI makes a client for an endpoint. It connects when it is first used,
+// dialREAPI makes a client for an endpoint, as who it is. It connects when it is first used,
 // and tries little: a person waits for the answer.
-func dialREAPI(endpoint, instance string) (*reapiClient, error) {
-	conn, err := remote.Dial(endpoint)
+func dialREAPI(who *identityFlags, endpoint, instance string) (*reapiClient, error) {
+	conn, err := who.dial(endpoint)
 	if err != nil {
 		return nil, fmt.Errorf("--endpoint: %w", err)
 	}

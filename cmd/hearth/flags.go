@@ -27,6 +27,7 @@ func (b *bytesFlag) UnmarshalText(text []byte) error {
 // serveCmd is `hearth serve`.
 type serveCmd struct {
 	Listening listenFlags `embed:""`
+	Guard     guardFlags  `embed:""`
 	Console   string      `help:"Address of the status pages." default:"127.0.0.1:8981"`
 	DataDir   string      `help:"Directory for everything that hearth keeps." default:"${data_dir}" type:"path"`
 
@@ -94,7 +95,7 @@ func (c *serveCmd) validate() error {
 			errs = append(errs, fmt.Errorf("--instance: %w", err))
 		}
 	}
-	errs = append(errs, c.Capacity.validate(), c.Assets.validate(), c.Listening.validate(),
+	errs = append(errs, c.Capacity.validate(), c.Assets.validate(), c.Listening.validate(), c.Guard.validate(&c.Listening, c.Console),
 		c.Backing.validate(c.Listening.Listen, c.Instance))
 	var err error
 	if c.ExecServer, err = findExecServer(c.ExecServer); err != nil {

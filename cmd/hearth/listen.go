@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 )
@@ -13,8 +14,8 @@ import (
 // listenFlags say where the Remote Execution API is served.
 type listenFlags struct {
 	Listen  string `help:"Address of the Remote Execution API: HOST:PORT, or unix:///PATH for a socket in the file system." default:"127.0.0.1:8980"`
-	TLSCert string `help:"File with the certificate, and those that sign it, to serve by TLS (grpcs://)." name:"tls-cert" placeholder:"FILE"`
-	TLSKey  string `help:"File with the key of --tls-cert." name:"tls-key" placeholder:"FILE"`
+	TLSCert string `help:"File with the certificate, and those that sign it, to serve by TLS (grpcs://, and https:// for the console); read again when it changes." name:"tls-cert" placeholder:"FILE"`
+	TLSKey  string `help:"File with the key of --tls-cert, in the same directory." name:"tls-key" placeholder:"FILE"`
 }
 
 const unixScheme = "unix://"
@@ -29,19 +30,16 @@ func (c *listenFlags) validate() error {
 	if strings.HasPrefix(c.Listen, unixScheme) {
 		return errors.New("--tls-cert with a unix socket: clients speak no TLS there")
 	}
-	_, err := c.certificate()
-	return err
-}
-
-func (c *listenFlags) certificate() (tls.Certificate, error) {
-	pair, err := tls.LoadX509KeyPair(c.TLSCert, c.TLSKey)
-	if err != nil {
-		return pair, fmt.Errorf("--tls-cert %s, --tls-key %s: %w", c.TLSCert, c.TLSKey, err)
+	if filepath.Dir(c.TLSCert) != filepath.Dir(c.TLSKey) {
+		return errors.New("--tls-cert and --tls-key must be in one directory: so new ones can take their place at the same time")
 	}
-	return pair, nil
+	if _, err := tls.LoadX509KeyPair(c.TLSCert, c.TLSKey); err != nil {
+		return fmt.Errorf("--tls-cert %s, --tls-key %s: %w", c.TLSCert, c.TLSKey, err)
+	}
+	return nil
 }
 
-// open listens. The endpoint is what clients call it.
+// open listens, for a server that speaks TLS itself. The endpoint is what clients call it.
 func (c *listenFlags) open() (l net.Listener, endpoint string, err error) {
 	if path, ok := strings.CutPrefix(c.Listen, unixScheme); ok {
 		l, err := listenUnix(path)
@@ -53,12 +51,7 @@ func (c *listenFlags) open() (l net.Listener, endpoint string, err error) {
 	if c.TLSCert == "" {
 		return l, "grpc://" + l.Addr().String(), nil
 	}
-	pair, err := c.certificate()
-	if err != nil {
-		return nil, "", errors.Join(err, l.Close())
-	}
-	config := &tls.Config{Certificates: []tls.Certificate{pair}, NextProtos: []string{"h2"}, MinVersion: tls.VersionTLS12}
-	return tls.NewListener(l, config), "grpcs://" + l.Addr().String(), nil
+	return l, "grpcs://" + l.Addr().String(), nil
 }
 
 // listenUnix takes the place of a socket that nobody listens at any more.

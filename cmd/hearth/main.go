@@ -31,6 +31,7 @@ type cli struct {
 	Actions actionsCmd `cmd:"" help:"Look at actions that a server ran, and run them again."`
 	Bench   benchCmd   `cmd:"" help:"Measure a Remote Execution server."`
 	Doctor  doctorCmd  `cmd:"" help:"Check this host, and say what to do about what is amiss."`
+	Token   tokenCmd   `cmd:"" help:"Make a token for a principal of a server with --credentials."`
 	Version versionCmd `cmd:"" help:"Print the version."`
 }
 

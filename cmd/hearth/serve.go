@@ -2,11 +2,11 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"os"
 	"time"
@@ -29,20 +29,24 @@ func (c *serveCmd) Run(logger *slog.Logger, stop *stopping) error {
 		return err
 	}
 	defer web.Close()
+	webURL := "http://" + web.Addr().String()
 	stack, err := c.newStack(stop.first, logger, endpoint)
 	if err != nil {
 		return err
 	}
-	defer stack.closeStores(logger)
-	pages, err := console.Handler(stack, stack.history)
+	defer stack.close(logger)
+	pages, err := console.Handler(stack, stack.history, stack.guard.who)
 	if err != nil {
 		return fmt.Errorf("make the console: %w", err)
 	}
 	webServer := &http.Server{Handler: pages, ReadHeaderTimeout: 10 * time.Second}
+	if stack.guard.tls != nil {
+		web, webURL = tls.NewListener(web, stack.guard.tls), "https://"+web.Addr().String()
+	}
 	failed := make(chan error, 2)
 	go func() { failed <- stack.server.Serve(listener) }() // ends with stack.stop
 	go func() { failed <- webServer.Serve(web) }()         // ends with webServer.Close
-	c.announce(os.Stdout, endpoint, web.Addr())
+	c.announce(os.Stdout, endpoint, webURL)
 	return errors.Join(c.wait(stop, logger, failed, stack.stop), webServer.Close())
 }
 
@@ -61,10 +65,10 @@ func (c *serveCmd) wait(stop *stopping, logger *slog.Logger, failed <-chan error
 }
 
 // announce tells a person what to do next.
-func (c *serveCmd) announce(w io.Writer, endpoint string, web net.Addr) {
+func (c *serveCmd) announce(w io.Writer, endpoint, web string) {
 	fmt.Fprintf(w, `hearth %s
 listening on %s
-console   on http://%s
+console   on %s
 
 Add to the .bazelrc of a workspace to build on it:
 

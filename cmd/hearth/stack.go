@@ -28,6 +28,7 @@ import (
 type stack struct {
 	started   time.Time
 	endpoint  string
+	guard     *guard
 	blobs     *disk.Disk
 	backing   *backing
 	inputs    *inputRoots
@@ -36,6 +37,7 @@ type stack struct {
 	history   *execution.History
 	scheduler *execution.Scheduler
 	assets    *assets
+	tenants   *tenants
 	server    *reapi.Server
 }
 
@@ -43,7 +45,7 @@ func (c *serveCmd) newStack(ctx context.Context, logger *slog.Logger, endpoint s
 	s := &stack{started: time.Now(), endpoint: endpoint}
 	err := c.build(ctx, logger, s)
 	if err != nil {
-		s.closeStores(logger)
+		s.close(logger)
 		return nil, err
 	}
 	return s, nil
@@ -55,8 +57,10 @@ func (c *serveCmd) build(ctx context.Context, logger *slog.Logger, s *stack) err
 	if err != nil {
 		return err
 	}
-	instances, err := c.openStores(ctx, s, dirs["spool"], logger)
-	if err != nil {
+	if s.guard, err = c.Guard.open(&c.Listening, logger); err != nil {
+		return err
+	}
+	if err := c.openStores(ctx, s, dirs["spool"], logger); err != nil {
 		return err
 	}
 	if err := c.openPool(ctx, s, dirs["runners"], logger); err != nil {
@@ -65,17 +69,24 @@ func (c *serveCmd) build(ctx context.Context, logger *slog.Logger, s *stack) err
 	if err := c.openScheduler(s, dirs["spool"], logger); err != nil {
 		return err
 	}
-	s.assets, err = c.Assets.open(c.DataDir, actioncache.NewDisk(s.blobs, "assets"), instances)
+	if s.assets, err = c.Assets.open(c.DataDir, actioncache.NewDisk(s.blobs, "assets")); err != nil {
+		return err
+	}
+	s.tenants = newTenants(func(tenant string) (reapi.Instances, error) { return c.openInstances(ctx, s, tenant) })
+	instances, err := s.tenants.open("")
 	if err != nil {
 		return err
 	}
-	s.server, err = reapi.NewServer(instances, s.scheduler, reapi.WithAssets(s.assets.byName))
+	options := []reapi.Option{reapi.WithAccess(s.guard.who, s.tenants.open), reapi.WithAssets(s.assets.of)}
+	if s.guard.tls != nil {
+		options = append(options, reapi.WithTLS(s.guard.tls))
+	}
+	s.server, err = reapi.NewServer(instances, s.scheduler, options...)
 	return err
 }
 
 // openStores opens the stores, and removes what an earlier hearth left beside them.
-func (c *serveCmd) openStores(ctx context.Context, s *stack, spool string, logger *slog.Logger) (reapi.Instances, error) {
-	var err error
+func (c *serveCmd) openStores(ctx context.Context, s *stack, spool string, logger *slog.Logger) (err error) {
 	s.inputs = &inputRoots{dataDir: c.DataDir, logger: logger}
 	s.blobs, err = disk.Open(ctx, disk.Options{
 		Dir: filepath.Join(c.DataDir, "store"), MaxBytes: int64(c.MaxBytes), Logger: logger,
@@ -85,18 +96,18 @@ func (c *serveCmd) openStores(ctx context.Context, s *stack, spool string, logge
 		},
 	})
 	if err != nil {
-		return nil, fmt.Errorf("open the store: %w", err)
+		return fmt.Errorf("open the store: %w", err)
 	}
 	if err := s.inputs.prepare(c.InputRoots, s.blobs.Stats().MaxBytes); err != nil {
-		return nil, err
+		return err
 	}
 	if err := errors.Join(emptyDir(spool), tree.SweepTrash(filepath.Join(c.DataDir, "trash"))); err != nil {
-		return nil, fmt.Errorf("remove what an earlier hearth left: %w", err)
+		return fmt.Errorf("remove what an earlier hearth left: %w", err)
 	}
 	if s.backing, err = c.Backing.open(logger); err != nil {
-		return nil, err
+		return err
 	}
-	return c.openInstances(ctx, s)
+	return nil
 }
 
 // openPool opens podman, if it is there by now, and the pool of its runners.
@@ -127,37 +138,6 @@ func (c *serveCmd) openScheduler(s *stack, spool string, logger *slog.Logger) er
 	}
 	s.scheduler, err = execution.NewScheduler(executor, slots, execution.SchedulerOptions{OrphanGrace: c.OrphanGrace, Logger: logger})
 	return err
-}
-
-// openInstances makes the parts of the stores that each instance name has.
-func (c *serveCmd) openInstances(ctx context.Context, s *stack) (reapi.Instances, error) {
-	names := c.Instance
-	if len(names) == 0 {
-		names = []string{""}
-	}
-	known := actioncache.NewDisk(s.blobs, "ac")
-	instances := reapi.Instances{}
-	for _, name := range names {
-		store, results, err := s.backing.instance(name, local{s.blobs.Namespace(name), known.Namespace(name)})
-		if err != nil {
-			return nil, fmt.Errorf("open the stores of instance name %q: %w", name, err)
-		}
-		s.backing.greet(ctx, name, store)
-		keeper, stager, err := s.inputs.open(store)
-		if err != nil {
-			return nil, err
-		}
-		instances[name] = &execution.Instance{
-			Name:    name,
-			Store:   store,
-			Results: actioncache.Complete(results, store),
-			Inputs:  keeper,
-			Stager:  stager,
-
-			DefaultProperties: properties(c.DefaultProperty),
-		}
-	}
-	return instances, nil
 }
 
 // executor stacks the decorators: what is outermost sees a run first.
@@ -198,9 +178,12 @@ func (s *stack) stop(ctx context.Context) error {
 // cleanUpTimeout bounds the removal of all containers.
 const cleanUpTimeout = time.Minute
 
-// closeStores ends what holds files; it may be called with only some of them open.
-func (s *stack) closeStores(logger *slog.Logger) {
+// close ends what holds files; it may be called with only some of it open.
+func (s *stack) close(logger *slog.Logger) {
 	var errs []error
+	if s.guard != nil {
+		s.guard.close()
+	}
 	if s.inputs != nil {
 		errs = append(errs, s.inputs.close())
 	}

@@ -15,6 +15,7 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/hearth-build/hearth/reapi/access"
 	"github.com/hearth-build/hearth/reapi/execution"
 )
 
@@ -116,7 +117,7 @@ func addActions(mux *http.ServeMux, actions Actions) error {
 		writeJSON(w, list)
 	})
 	mux.HandleFunc("GET /actions/{digest...}", func(w http.ResponseWriter, r *http.Request) {
-		runs, code, err := runsOf(actions, r.PathValue("digest"))
+		runs, code, err := runsOf(actions, r)
 		if err != nil {
 			http.Error(w, err.Error(), code)
 			return
@@ -134,7 +135,11 @@ func writeJSON(w http.ResponseWriter, value any) {
 // filterOf reads limit, invocation and failed.
 func filterOf(r *http.Request) (execution.Filter, error) {
 	query := r.URL.Query()
-	filter := execution.Filter{Limit: defaultActions, Invocation: query.Get("invocation")}
+	caller, err := access.FromContext(r.Context())
+	if err != nil {
+		return execution.Filter{}, err
+	}
+	filter := execution.Filter{Limit: defaultActions, Invocation: query.Get("invocation"), Visible: visibleTo(caller)}
 	var errs []error
 	if text := query.Get("limit"); text != "" {
 		limit, err := strconv.Atoi(text)
@@ -154,11 +159,16 @@ func filterOf(r *http.Request) (execution.Filter, error) {
 }
 
 // runsOf returns the runs of one action, the latest first, with their results.
-func runsOf(actions Actions, digest string) (runs []*Action, code int, err error) {
+func runsOf(actions Actions, r *http.Request) (runs []*Action, code int, err error) {
+	caller, err := access.FromContext(r.Context())
+	if err != nil {
+		return nil, http.StatusUnauthorized, err
+	}
+	digest := r.PathValue("digest")
 	if digest == "" {
 		return nil, http.StatusNotFound, errors.New("no digest is given: /actions/HASH or /actions/HASH/SIZE")
 	}
-	for _, f := range actions.Find(execution.Filter{Action: digest}) {
+	for _, f := range actions.Find(execution.Filter{Action: digest, Visible: visibleTo(caller)}) {
 		if len(runs) == maxRuns {
 			break
 		}

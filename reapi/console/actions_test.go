@@ -14,6 +14,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/hearth-build/hearth/cas"
+	"github.com/hearth-build/hearth/reapi/access"
 	"github.com/hearth-build/hearth/reapi/console"
 	"github.com/hearth-build/hearth/reapi/execution"
 	"github.com/hearth-build/hearth/runners"
@@ -35,7 +36,7 @@ func (e ended) Find(filter execution.Filter) []*execution.Finished {
 
 func serveActions(t *testing.T, all ...*execution.Finished) *httptest.Server {
 	t.Helper()
-	handler, err := console.Handler(fixed{}, ended(all))
+	handler, err := console.Handler(fixed{}, ended(all), access.NewOpen())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/hearth-build/hearth/reapi/access"
 	"github.com/hearth-build/hearth/reapi/execution"
 )
 
@@ -34,22 +35,24 @@ type Source interface{ Status() Status }
 var statusPage string
 
 // Handler serves the status page at /, the same as JSON at /status.json, the
-// actions that ended at /actions, and /healthz.
-func Handler(source Source, actions Actions) (http.Handler, error) {
+// actions that ended at /actions, and /healthz, which is for everybody; the other
+// pages show what the caller may see.
+func Handler(source Source, actions Actions, who access.Authenticator) (http.Handler, error) {
 	page, err := template.New("status").Parse(statusPage)
 	if err != nil {
 		return nil, err
 	}
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
+	open, pages := http.NewServeMux(), http.NewServeMux()
+	open.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = w.Write([]byte("ok\n")) // the client is gone if this fails
 	})
-	mux.HandleFunc("GET /status.json", func(w http.ResponseWriter, _ *http.Request) {
+	open.Handle("/", identify(pages, who))
+	pages.HandleFunc("GET /status.json", forOperators(func(w http.ResponseWriter, _ *http.Request) {
 		writeJSON(w, source.Status())
-	})
-	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
+	}))
+	pages.HandleFunc("GET /{$}", forOperators(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
 		_ = page.Execute(w, source.Status()) // likewise
-	})
-	return mux, addActions(mux, actions)
+	}))
+	return open, addActions(pages, actions)
 }

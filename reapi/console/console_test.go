@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hearth-build/hearth/reapi/access"
 	"github.com/hearth-build/hearth/reapi/console"
 	"github.com/hearth-build/hearth/reapi/execution"
 )
@@ -19,7 +20,7 @@ func (f fixed) Status() console.Status { return console.Status(f) }
 
 func serve(t *testing.T, s console.Status) *httptest.Server {
 	t.Helper()
-	handler, err := console.Handler(fixed(s), ended(nil))
+	handler, err := console.Handler(fixed(s), ended(nil), access.NewOpen())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -63,6 +63,8 @@ type Filter struct {
 	// Action, if not empty, is the beginning of the hash of their action, or the
 	// whole hash, a slash and the size.
 	Action string
+	// Visible, if not nil, says which runs may be seen at all.
+	Visible func(*Finished) bool
 }
 
 // Find returns what the filter lets through, the latest first.
@@ -83,7 +85,7 @@ func (h *History) Find(filter Filter) []*Finished {
 }
 
 func (w Filter) wants(f *Finished) bool {
-	if w.Failed && !f.Failed() || w.Invocation != "" && f.Invocation != w.Invocation {
+	if w.Visible != nil && !w.Visible(f) || w.Failed && !f.Failed() || w.Invocation != "" && f.Invocation != w.Invocation {
 		return false
 	}
 	hash, size, sized := strings.Cut(w.Action, "/")

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -199,13 +198,13 @@ func (s *Scheduler) Operation(tenant, name string) (*Operation, bool) {
 	return op, true
 }
 
-// Operations returns the first limit operations of a tenant with a number above
-// after and a name that begins with prefix, by their numbers.
-func (s *Scheduler) Operations(tenant, prefix string, after uint64, limit int) []*Operation {
+// Operations returns the first limit operations with a number above after that are
+// wanted, by their numbers.
+func (s *Scheduler) Operations(after uint64, limit int, wanted func(*Operation) bool) []*Operation {
 	var found []*Operation
 	s.mu.Lock()
-	for name, op := range s.operations {
-		if op.request.Tenant == tenant && op.number > after && strings.HasPrefix(name, prefix) {
+	for _, op := range s.operations {
+		if op.number > after && wanted(op) {
 			found = append(found, op)
 		}
 	}

@@ -1,0 +1,141 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"strings"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+
+	"github.com/hearth-build/hearth/cas/remote"
+)
+
+// identityFlags say who a client is, and which servers it believes.
+type identityFlags struct {
+	TokenFile     string `help:"File with the token to show to the server." placeholder:"FILE"`
+	TLSCA         string `help:"File with the certificates that sign the server's; default: those that this host trusts." name:"tls-ca" placeholder:"FILE"`
+	TLSClientCert string `help:"File with the certificate to show to the server." name:"tls-client-cert" placeholder:"FILE"`
+	TLSClientKey  string `help:"File with the key of that certificate." name:"tls-client-key" placeholder:"FILE"`
+}
+
+// token reads the file each time, since tokens are replaced while programs run.
+func (c *identityFlags) token() (string, error) {
+	if c.TokenFile == "" {
+		return "", nil
+	}
+	text, err := os.ReadFile(c.TokenFile)
+	if err != nil {
+		return "", fmt.Errorf("--token-file: %w", err)
+	}
+	token := strings.TrimSpace(string(text))
+	if token == "" {
+		return "", fmt.Errorf("--token-file %s is empty", c.TokenFile)
+	}
+	return token, nil
+}
+
+// tls is how to speak TLS, where that is spoken.
+func (c *identityFlags) tls() (*tls.Config, error) {
+	config := &tls.Config{MinVersion: tls.VersionTLS12}
+	if c.TLSCA != "" {
+		text, err := os.ReadFile(c.TLSCA)
+		if err != nil {
+			return nil, fmt.Errorf("--tls-ca: %w", err)
+		}
+		config.RootCAs = x509.NewCertPool()
+		if !config.RootCAs.AppendCertsFromPEM(text) {
+			return nil, fmt.Errorf("--tls-ca %s has no certificate in it", c.TLSCA)
+		}
+	}
+	if (c.TLSClientCert == "") != (c.TLSClientKey == "") {
+		return nil, errors.New("--tls-client-cert and --tls-client-key go together")
+	}
+	if c.TLSClientCert != "" {
+		pair, err := tls.LoadX509KeyPair(c.TLSClientCert, c.TLSClientKey)
+		if err != nil {
+			return nil, fmt.Errorf("--tls-client-cert %s, --tls-client-key %s: %w", c.TLSClientCert, c.TLSClientKey, err)
+		}
+		config.Certificates = []tls.Certificate{pair}
+	}
+	return config, nil
+}
+
+// dial makes a connection to a server of the Remote Execution API.
+func (c *identityFlags) dial(endpoint string) (*grpc.ClientConn, error) {
+	config, err := c.tls()
+	if err != nil {
+		return nil, err
+	}
+	if _, err := c.token(); err != nil {
+		return nil, err
+	}
+	options := []grpc.DialOption{}
+	if strings.HasPrefix(endpoint, "grpcs://") {
+		options = append(options, grpc.WithTransportCredentials(credentials.NewTLS(config)))
+	}
+	if c.TokenFile != "" {
+		options = append(options, grpc.WithPerRPCCredentials(bearer{c}))
+	}
+	return remote.Dial(endpoint, options...)
+}
+
+// bearer shows the token with each call.
+type bearer struct{ who *identityFlags }
+
+var _ credentials.PerRPCCredentials = bearer{}
+
+// GetRequestMetadata implements credentials.PerRPCCredentials.
+func (b bearer) GetRequestMetadata(context.Context, ...string) (map[string]string, error) {
+	token, err := b.who.token()
+	return map[string]string{"authorization": "Bearer " + token}, err
+}
+
+// RequireTransportSecurity implements credentials.PerRPCCredentials. Whoever names
+// a server by grpc:// wants to speak in the clear.
+func (bearer) RequireTransportSecurity() bool { return false }
+
+// errNotRemembered: the console answers, and knows no such action.
+var errNotRemembered = errors.New("the server does not remember it")
+
+// getConsole reads JSON from a console.
+func (c *identityFlags) getConsole(ctx context.Context, address string, into any) error {
+	config, err := c.tls()
+	if err != nil {
+		return err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, http.NoBody)
+	if err != nil {
+		return err
+	}
+	token, err := c.token()
+	if err != nil {
+		return err
+	}
+	if token != "" {
+		req.Header.Set("Authorization", "Bearer "+token)
+	}
+	transport := &http.Transport{TLSClientConfig: config, Proxy: http.ProxyFromEnvironment}
+	defer transport.CloseIdleConnections()
+	resp, err := (&http.Client{Transport: transport}).Do(req)
+	if err != nil {
+		return fmt.Errorf("ask the console (is a hearth serving there? --console names another one): %w", err)
+	}
+	defer resp.Body.Close()
+	switch resp.StatusCode {
+	case http.StatusOK:
+		return json.NewDecoder(resp.Body).Decode(into)
+	case http.StatusNotFound:
+		return errNotRemembered
+	}
+	const most = 4 << 10
+	text, err := io.ReadAll(io.LimitReader(resp.Body, most))
+	return errors.Join(fmt.Errorf("the console answers %s: %s", resp.Status, strings.TrimSpace(string(text))), err)
+}
