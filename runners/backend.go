@@ -35,6 +35,7 @@ type Backend interface {
 type Instance interface {
 	Runs
 	Freezes
+	Weighs
 	// CPUTime is what the container used since it was started.
 	CPUTime(ctx context.Context) (time.Duration, error)
 	// Remove ends every process of the container, frozen or not, and removes
@@ -58,6 +59,21 @@ type Freezes interface {
 	Freeze(ctx context.Context) error
 	// Thaw undoes Freeze.
 	Thaw(ctx context.Context) error
+}
+
+// Weighs tells what a container holds. A backend that cannot says 0.
+type Weighs interface {
+	// Memory of its processes, and of its file systems that are in memory.
+	Memory(ctx context.Context) (int64, error)
+	// Drift is what its own file system has beside the image. The work directory is
+	// no part of it.
+	Drift(ctx context.Context) (Drift, error)
+}
+
+// Drift is the difference between a file system and the image it began as.
+type Drift struct {
+	Bytes int64
+	Files int // entries of any kind
 }
 
 // ImageRef is what a platform asks for.

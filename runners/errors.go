@@ -13,6 +13,8 @@ var (
 	ErrBackend = errors.New("container engine unavailable")
 	// ErrLost: the runner broke while it was needed; trying again may help.
 	ErrLost = errors.New("runner lost")
+	// ErrNoRunner: there is no runner of that name (any more).
+	ErrNoRunner = errors.New("no such runner")
 	// ErrClosed: the pool is shutting down.
 	ErrClosed = errors.New("runner pool is shut down")
 )

@@ -14,6 +14,7 @@ const (
 	expired   verb = "expired"
 	discarded verb = "discarded"
 	removed   verb = "removed"
+	retired   verb = "retired"
 )
 
 // ending is why a runner ended.

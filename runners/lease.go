@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 )
 
 // Lease is the right to use a runner for one action. It is used by one
@@ -102,6 +103,14 @@ func (l *Lease) Discard(reason string) {
 	l.end(reason)
 }
 
+// Retire makes the end of the lease that of the runner, about which there is no
+// doubt. People read the reason after "it was retired:".
+func (l *Lease) Retire(reason string) {
+	l.pool.mu.Lock()
+	defer l.pool.mu.Unlock()
+	l.r.dismissed = reason
+}
+
 func (l *Lease) doubtIt(reason string) {
 	l.pool.mu.Lock()
 	defer l.pool.mu.Unlock()
@@ -127,6 +136,7 @@ func (l *Lease) end(reason string) {
 		p.retireLocked(r, ending{discarded, reason})
 	case !r.recycle:
 		p.retireLocked(r, ending{removed, "recycle-runner is not true"})
+	case p.replaceIfSpentLocked(r, time.Now()):
 	default:
 		p.parkLocked(r)
 	}

@@ -41,6 +41,8 @@ type Options struct {
 	// PauseDelay is how long a runner is idle before it may be paused.
 	// Default: 5 seconds. PauseAtOnce: none.
 	PauseDelay time.Duration
+	// Limits are what a runner may come to before it is replaced. Default: any.
+	Limits Limits
 	// ImageTTL is how long it is taken for granted what an image name stands
 	// for. Default: 10 minutes.
 	ImageTTL time.Duration
@@ -93,6 +95,9 @@ func (o Options) Validate() error {
 	}
 	if o.ImageTTL < 0 {
 		bad("ImageTTL is %v: it must be positive", o.ImageTTL)
+	}
+	if err := o.Limits.validate(); err != nil {
+		errs = append(errs, err)
 	}
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("runner pool options: %w", err)

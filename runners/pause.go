@@ -60,6 +60,9 @@ func (p *Pool) tend() time.Time {
 			p.retireLocked(r, ending{expired, "idle for " + p.opts.IdleTimeout.String()})
 			continue
 		}
+		if p.replaceIfSpentLocked(r, now) {
+			continue
+		}
 		if r.canLook() && !now.Before(r.lookAt) {
 			r.looking = true
 			period := r.period
@@ -78,6 +81,9 @@ func (r *runner) canLook() bool { return r.state == Idle && !r.looking && !r.loo
 // dueOf is when the keeper must mind an idle runner.
 func (p *Pool) dueOf(r *runner) time.Time {
 	expires := r.idleSince.Add(p.opts.IdleTimeout)
+	if age := p.opts.Limits.Age; age > 0 && r.created.Add(age).Before(expires) {
+		expires = r.created.Add(age)
+	}
 	if r.canLook() && r.lookAt.Before(expires) {
 		return r.lookAt
 	}

@@ -162,7 +162,10 @@ func (p *Pool) Snapshot() []RunnerInfo {
 	all := slices.SortedFunc(maps.Values(p.runners), func(a, b *runner) int { return cmp.Compare(a.number, b.number) })
 	infos := make([]RunnerInfo, 0, len(all))
 	for _, r := range all {
-		info := RunnerInfo{ID: r.id, State: r.state, Runs: r.runs, Age: time.Since(r.created)}
+		info := RunnerInfo{
+			ID: r.id, State: r.state, Runs: r.runs, Age: time.Since(r.created),
+			Image: r.image.Name, ColdReason: r.coldReason, Footprint: r.footprint, Dismissed: r.dismissed,
+		}
 		if r.state == Idle || r.state == Paused {
 			info.IdleSince = r.idleSince
 		}

@@ -15,6 +15,8 @@ type runner struct {
 	key     Key
 	recycle bool
 	created time.Time
+	// coldReason is why it was started.
+	coldReason string
 
 	// Guarded by Pool.mu. instance and image are set once, before the runner is
 	// first busy; whoever has the lease or the removal may read them freely.
@@ -23,6 +25,12 @@ type runner struct {
 	instance Instance
 	runs     int
 	counted  bool // against MaxRunners
+
+	// dismissed is why it is to be removed once no action runs in it; "": it is not.
+	dismissed string
+	footprint Footprint // when it was weighed
+	weighed   time.Time // zero: not yet
+	weighing  bool
 
 	// Of the present idle period; guarded by Pool.mu.
 	period    int // tells it from all others
@@ -62,6 +70,13 @@ type RunnerInfo struct {
 	Runs int
 	// Age since the container was asked for.
 	Age time.Duration
+	// Image and ColdReason say what it was started from, and why.
+	Image, ColdReason string
+	// Footprint is what it held when that was last looked at, at most some seconds
+	// of idling ago.
+	Footprint Footprint
+	// Dismissed says why it takes no further action, if it does not.
+	Dismissed string
 	// IdleSince is zero unless the state is Idle or Paused.
 	IdleSince time.Time
 }

@@ -111,6 +111,7 @@ func (p *Pool) reserveLocked(w want) *Lease {
 		key: w.key, recycle: w.recycle, created: time.Now(), counted: true,
 	}
 	reason := p.coldReasonLocked(w)
+	r.coldReason = reason
 	p.runners[id] = r
 	p.counted++
 	r.runs = 1
@@ -141,6 +142,7 @@ func (p *Pool) parkLocked(r *runner) {
 	r.freeze, r.measured, r.interval = nil, time.Time{}, 0
 	r.lookAt = p.firstLook(r.idleSince)
 	p.idle = append(p.idle, r)
+	p.weighLocked(r, r.idleSince)
 	if len(p.waiters) > 0 {
 		p.serveLocked(r)
 		return

@@ -21,9 +21,7 @@ type benchPrint struct {
 // show prints results for people or programs.
 func (p *benchPrint) show(results []measurement) error {
 	if p.JSON {
-		enc := json.NewEncoder(os.Stdout)
-		enc.SetIndent("", "  ")
-		if err := enc.Encode(results); err != nil {
+		if err := printJSON(os.Stdout, results); err != nil {
 			return err
 		}
 	} else if err := printTable(os.Stdout, results); err != nil {

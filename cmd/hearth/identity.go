@@ -102,16 +102,21 @@ func (b bearer) GetRequestMetadata(context.Context, ...string) (map[string]strin
 // a server by grpc:// wants to speak in the clear.
 func (bearer) RequireTransportSecurity() bool { return false }
 
-// errNotRemembered: the console answers, and knows no such action.
+// errNotRemembered: the console answers, and knows no such thing.
 var errNotRemembered = errors.New("the server does not remember it")
 
 // getConsole reads JSON from a console.
 func (c *identityFlags) getConsole(ctx context.Context, address string, into any) error {
+	return c.callConsole(ctx, http.MethodGet, address, into)
+}
+
+// callConsole makes a request to a console, whose answer, if it has one, is JSON.
+func (c *identityFlags) callConsole(ctx context.Context, method, address string, into any) error {
 	config, err := c.tls()
 	if err != nil {
 		return err
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, http.NoBody)
+	req, err := http.NewRequestWithContext(ctx, method, address, http.NoBody)
 	if err != nil {
 		return err
 	}
@@ -132,6 +137,8 @@ func (c *identityFlags) getConsole(ctx context.Context, address string, into any
 	switch resp.StatusCode {
 	case http.StatusOK:
 		return json.NewDecoder(resp.Body).Decode(into)
+	case http.StatusNoContent:
+		return nil
 	case http.StatusNotFound:
 		return errNotRemembered
 	}

@@ -29,6 +29,7 @@ type cli struct {
 
 	Serve   serveCmd   `cmd:"" help:"Serve the Remote Execution API: a bazel --remote_executor."`
 	Actions actionsCmd `cmd:"" help:"Look at actions that a server ran, and run them again."`
+	Runners runnersCmd `cmd:"" help:"Look at the containers of a server, and end them."`
 	Bench   benchCmd   `cmd:"" help:"Measure a Remote Execution server."`
 	Doctor  doctorCmd  `cmd:"" help:"Check this host, and say what to do about what is amiss."`
 	Token   tokenCmd   `cmd:"" help:"Make a token for a principal of a server with --credentials."`

@@ -35,7 +35,7 @@ func (c *serveCmd) Run(logger *slog.Logger, stop *stopping) error {
 		return err
 	}
 	defer stack.close(logger)
-	pages, err := console.Handler(stack, stack.history, stack.guard.who)
+	pages, err := console.Handler(console.Options{Source: stack, Actions: stack.history, Runners: stack.pool, Access: stack.guard.who})
 	if err != nil {
 		return fmt.Errorf("make the console: %w", err)
 	}

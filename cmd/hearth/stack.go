@@ -121,7 +121,7 @@ func (c *serveCmd) openPool(ctx context.Context, s *stack, dir string, logger *s
 	}
 	s.pool, err = runners.NewPool(s.backend, runners.Options{
 		Dir: dir, MaxRunners: c.MaxRunners, Pause: runners.PausePolicy(c.Pause),
-		PauseDelay: pauseDelay(c.PauseDelay), IdleTimeout: c.IdleTimeout, Logger: logger,
+		PauseDelay: pauseDelay(c.PauseDelay), IdleTimeout: c.IdleTimeout, Limits: c.Limits.limits(), Logger: logger,
 	})
 	return err
 }
@@ -200,11 +200,7 @@ func (s *stack) close(logger *slog.Logger) {
 
 // Status implements console.Source.
 func (s *stack) Status() console.Status {
-	st := console.Status{Version: version(), Started: s.started, Endpoint: s.endpoint, Load: s.scheduler.Load()}
-	for _, r := range s.pool.Snapshot() {
-		st.Runners = append(st.Runners, console.Runner{ID: r.ID, State: r.State.String(), Key: r.Key, Runs: r.Runs, Age: r.Age.Round(time.Second)})
-	}
-	return st
+	return console.Status{Version: version(), Started: s.started, Endpoint: s.endpoint, Load: s.scheduler.Load()}
 }
 
 func properties(m map[string]string) []runners.Property {

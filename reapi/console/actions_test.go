@@ -36,13 +36,7 @@ func (e ended) Find(filter execution.Filter) []*execution.Finished {
 
 func serveActions(t *testing.T, all ...*execution.Finished) *httptest.Server {
 	t.Helper()
-	handler, err := console.Handler(fixed{}, ended(all), access.NewOpen())
-	if err != nil {
-		t.Fatal(err)
-	}
-	server := httptest.NewServer(handler)
-	t.Cleanup(server.Close)
-	return server
+	return serveOptions(t, console.Options{Source: fixed{}, Actions: ended(all), Runners: &pool{}, Access: access.NewOpen()})
 }
 
 func getJSON(t *testing.T, url string) (int, []console.Action) {

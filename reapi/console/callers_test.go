@@ -48,23 +48,18 @@ func TestCallersOfPages(t *testing.T) {
 		"tenant":   {Tenant: "b", Grants: all(access.AnyInstance)},
 	}
 	ours, theirs := cas.SHA256.Sum([]byte("ours")), cas.SHA256.Sum([]byte("theirs"))
-	handler, err := console.Handler(fixed{Version: "1"}, ended{
+	server := serveOptions(t, console.Options{Source: fixed{Version: "1"}, Runners: &pool{}, Access: who, Actions: ended{
 		{Action: ours, Instance: "team", Status: "OK"},
 		{Action: theirs, Instance: "team", Tenant: "b", Status: "OK"},
-	}, who)
-	if err != nil {
-		t.Fatal(err)
-	}
-	server := httptest.NewServer(handler)
-	t.Cleanup(server.Close)
-	pages := []string{"/healthz", "/", "/status.json", "/actions", "/actions/" + ours.Hash(), "/actions/" + theirs.Hash(), "/none"}
+	}})
+	pages := []string{"/healthz", "/", "/status.json", "/actions", "/actions/" + ours.Hash(), "/actions/" + theirs.Hash(), "/none", "/runners", "/runners/r-1"}
 	for caller, codes := range map[string][]int{
-		"":         {200, 401, 401, 401, 401, 401, 401},
-		"wrong":    {200, 401, 401, 401, 401, 401, 401},
-		"operator": {200, 200, 200, 200, 200, 200, 404},
-		"reader":   {200, 403, 403, 200, 200, 404, 404},
-		"stranger": {200, 403, 403, 200, 404, 404, 404},
-		"tenant":   {200, 403, 403, 200, 404, 200, 404},
+		"":         {200, 401, 401, 401, 401, 401, 401, 401, 401},
+		"wrong":    {200, 401, 401, 401, 401, 401, 401, 401, 401},
+		"operator": {200, 200, 200, 200, 200, 200, 404, 200, 404},
+		"reader":   {200, 403, 403, 200, 200, 404, 404, 403, 403},
+		"stranger": {200, 403, 403, 200, 404, 404, 404, 403, 403},
+		"tenant":   {200, 403, 403, 200, 404, 200, 404, 403, 403},
 	} {
 		header := ""
 		if caller != "" {
@@ -89,7 +84,7 @@ func TestCallersOfPages(t *testing.T) {
 
 // A browser sends what a person types as a password.
 func TestBrowsersAreAsked(t *testing.T) {
-	handler, err := console.Handler(fixed{}, ended(nil), byToken{"secret": access.Everybody()})
+	handler, err := console.Handler(console.Options{Source: fixed{}, Actions: ended(nil), Runners: &pool{}, Access: byToken{"secret": access.Everybody()}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -109,7 +104,7 @@ func TestBrowsersAreAsked(t *testing.T) {
 // A certificate that was not verified says nothing.
 func TestCertificatesOfPages(t *testing.T) {
 	var shown access.Credentials
-	handler, err := console.Handler(fixed{}, ended(nil), remembering{&shown})
+	handler, err := console.Handler(console.Options{Source: fixed{}, Actions: ended(nil), Runners: &pool{}, Access: remembering{&shown}})
 	if err != nil {
 		t.Fatal(err)
 	}

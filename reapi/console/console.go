@@ -16,43 +16,50 @@ type Status struct {
 	Started  time.Time      `json:"started"`
 	Endpoint string         `json:"endpoint"`
 	Load     execution.Load `json:"load"`
-	Runners  []Runner       `json:"runners"`
+	Runners  []*Runner      `json:"runners"`
 }
 
-// Runner is one container.
-type Runner struct {
-	ID    string        `json:"id"`
-	State string        `json:"state"`
-	Key   string        `json:"key"`
-	Runs  int           `json:"runs"`
-	Age   time.Duration `json:"age_ns"`
-}
-
-// Source tells the present status.
+// Source tells the present status, but for the runners.
 type Source interface{ Status() Status }
 
 //go:embed status.html
 var statusPage string
 
+// Options are what a console shows, and to whom.
+type Options struct {
+	Source  Source
+	Actions Actions
+	Runners Runners
+	Access  access.Authenticator
+}
+
 // Handler serves the status page at /, the same as JSON at /status.json, the
-// actions that ended at /actions, and /healthz, which is for everybody; the other
-// pages show what the caller may see.
-func Handler(source Source, actions Actions, who access.Authenticator) (http.Handler, error) {
+// actions that ended at /actions, the runners at /runners, and /healthz, which is for
+// everybody; the other pages show what the caller may see.
+func Handler(o Options) (http.Handler, error) {
 	page, err := template.New("status").Parse(statusPage)
 	if err != nil {
 		return nil, err
+	}
+	status := func() Status {
+		s := o.Source.Status()
+		s.Runners = allRunners(o.Runners)
+		return s
 	}
 	open, pages := http.NewServeMux(), http.NewServeMux()
 	open.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = w.Write([]byte("ok\n")) // the client is gone if this fails
 	})
-	open.Handle("/", identify(pages, who))
+	// Without it any page that somebody visits could give orders to a console on the
+	// same machine.
+	open.Handle("/", http.NewCrossOriginProtection().Handler(identify(pages, o.Access)))
 	pages.HandleFunc("GET /status.json", forOperators(func(w http.ResponseWriter, _ *http.Request) {
-		writeJSON(w, source.Status())
+		writeJSON(w, status())
 	}))
 	pages.HandleFunc("GET /{$}", forOperators(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
-		_ = page.Execute(w, source.Status()) // likewise
+		_ = page.Execute(w, status()) // likewise
 	}))
-	return open, addActions(pages, actions)
+	addRunners(pages, o.Runners, o.Actions)
+	return open, addActions(pages, o.Actions)
 }

@@ -12,15 +12,21 @@ import (
 	"github.com/hearth-build/hearth/reapi/access"
 	"github.com/hearth-build/hearth/reapi/console"
 	"github.com/hearth-build/hearth/reapi/execution"
+	"github.com/hearth-build/hearth/runners"
 )
 
 type fixed console.Status
 
 func (f fixed) Status() console.Status { return console.Status(f) }
 
-func serve(t *testing.T, s console.Status) *httptest.Server {
+func serve(t *testing.T, s console.Status, all ...runners.RunnerInfo) *httptest.Server {
 	t.Helper()
-	handler, err := console.Handler(fixed(s), ended(nil), access.NewOpen())
+	return serveOptions(t, console.Options{Source: fixed(s), Actions: ended(nil), Runners: &pool{all}, Access: access.NewOpen()})
+}
+
+func serveOptions(t *testing.T, o console.Options) *httptest.Server {
+	t.Helper()
+	handler, err := console.Handler(o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -56,16 +62,15 @@ func do(t *testing.T, req *http.Request) (int, string) {
 func TestPages(t *testing.T) {
 	status := console.Status{
 		Version: "1", Endpoint: "grpc://here", Load: execution.Load{Running: 3},
-		Runners: []console.Runner{{ID: "hearth-1", State: "idle", Key: "<script>alert(1)</script>", Runs: 12, Age: time.Minute}},
 	}
-	server := serve(t, status)
+	server := serve(t, status, runners.RunnerInfo{ID: "hearth-1", State: runners.Idle, Key: "<script>alert(1)</script>", Runs: 12, Age: time.Minute})
 	code, page := get(t, server.URL+"/")
 	if code != http.StatusOK || !strings.Contains(page, "hearth-1") || strings.Contains(page, "<script>") {
 		t.Errorf("%d: %s", code, page)
 	}
 	code, text := get(t, server.URL+"/status.json")
 	var got console.Status
-	if err := json.Unmarshal([]byte(text), &got); err != nil || code != http.StatusOK || got.Runners[0] != status.Runners[0] || got.Load.Running != 3 {
+	if err := json.Unmarshal([]byte(text), &got); err != nil || code != http.StatusOK || len(got.Runners) != 1 || got.Runners[0].State != "idle" || got.Runners[0].Runs != 12 || got.Load.Running != 3 {
 		t.Errorf("%d: %s (%v)", code, text, err)
 	}
 	if code, text = get(t, server.URL+"/healthz"); code != http.StatusOK || text != "ok\n" {

@@ -94,6 +94,7 @@ func (a *attempt) run(ctx context.Context, spoolDir string, maxPrinted int64) *O
 		return failed(a.runError(ctx, err))
 	}
 	a.task.Timeline.Virtual = res.Duration
+	a.retireIfAsked()
 	out := a.collect(ctx, res)
 	out.Message = joinMessages(out.Message, changedInputs(staged, a.job.outputs))
 	return out

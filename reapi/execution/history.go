@@ -63,6 +63,8 @@ type Filter struct {
 	// Action, if not empty, is the beginning of the hash of their action, or the
 	// whole hash, a slash and the size.
 	Action string
+	// Runner, if not empty, is the ID of the one that they ran in.
+	Runner string
 	// Visible, if not nil, says which runs may be seen at all.
 	Visible func(*Finished) bool
 }
@@ -86,6 +88,9 @@ func (h *History) Find(filter Filter) []*Finished {
 
 func (w Filter) wants(f *Finished) bool {
 	if w.Visible != nil && !w.Visible(f) || w.Failed && !f.Failed() || w.Invocation != "" && f.Invocation != w.Invocation {
+		return false
+	}
+	if w.Runner != "" && f.Runner.RunnerID != w.Runner {
 		return false
 	}
 	hash, size, sized := strings.Cut(w.Action, "/")

@@ -22,6 +22,9 @@ type meter struct {
 	// disk are blkio.throttle.io_service_bytes_recursive and
 	// blkio.throttle.io_serviced_recursive, or io.stat alone.
 	disk []*os.File
+	// stat is memory.stat, of either version.
+	stat   *os.File
+	v2Stat bool
 
 	last counters   // at the end of the command before
 	room [8192]byte // to read into
@@ -45,6 +48,7 @@ func (o *opener) openMeter() *meter {
 	if m.events != nil {
 		m.limit = o.limit()
 	}
+	m.stat, m.v2Stat = o.try("memory", os.O_RDONLY, "memory.stat", "memory.stat")
 	bytes, v2 := o.try("blkio", os.O_RDONLY, "blkio.throttle.io_service_bytes_recursive", "io.stat")
 	if bytes != nil {
 		m.disk = append(m.disk, bytes)
@@ -55,7 +59,7 @@ func (o *opener) openMeter() *meter {
 	return m
 }
 
-func (m *meter) files() []*os.File { return append([]*os.File{m.events, m.peak}, m.disk...) }
+func (m *meter) files() []*os.File { return append([]*os.File{m.events, m.peak, m.stat}, m.disk...) }
 
 // begin is called before a command.
 func (m *meter) begin() error {

@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// mount is a line of /proc/self/mountinfo.
+// mount is a line of a process's mountinfo.
 type mount struct {
 	device   string // of the file system, as major:minor
 	root     string // the part of the file system that is mounted
@@ -24,8 +24,11 @@ type mount struct {
 }
 
 // readMounts lists this process's mounts, each after those that it lies on.
-func readMounts() (mounts []mount, err error) {
-	f, err := os.Open("/proc/self/mountinfo")
+func readMounts() ([]mount, error) { return readMountsOf("self") }
+
+// readMountsOf lists the mounts of a process.
+func readMountsOf(pid string) (mounts []mount, err error) {
+	f, err := os.Open("/proc/" + pid + "/mountinfo")
 	if err != nil {
 		return nil, err
 	}
@@ -35,7 +38,7 @@ func readMounts() (mounts []mount, err error) {
 	for lines.Scan() {
 		m, ok := parseMount(lines.Text())
 		if !ok {
-			return nil, fmt.Errorf("/proc/self/mountinfo has a line that is not understood: %q", lines.Text())
+			return nil, fmt.Errorf("/proc/%s/mountinfo has a line that is not understood: %q", pid, lines.Text())
 		}
 		mounts = append(mounts, m)
 	}

@@ -20,6 +20,8 @@ const (
 	OpFreeze  = "freeze"
 	OpThaw    = "thaw"
 	OpCPUTime = "cpu time"
+	OpMemory  = "memory"
+	OpDrift   = "drift"
 	OpRemove  = "remove"
 )
 

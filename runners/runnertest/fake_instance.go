@@ -24,6 +24,7 @@ type fakeInstance struct {
 	frozen  bool
 	removed chan struct{} // closed by Remove
 	cpu     func() time.Duration
+	holds   runners.Footprint
 }
 
 var _ runners.Instance = (*fakeInstance)(nil)
@@ -48,6 +49,17 @@ func (f *Fake) SetCPU(id string, cpu func() time.Duration) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	in.cpu = cpu
+}
+
+// SetFootprint says what a runner holds, if it is still there; 0 until then.
+func (f *Fake) SetFootprint(id string, holds runners.Footprint) {
+	in := f.instance(id)
+	if in == nil {
+		return
+	}
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.holds = holds
 }
 
 // Frozen tells whether a runner is there and frozen.
@@ -140,6 +152,26 @@ func (in *fakeInstance) CPUTime(ctx context.Context) (time.Duration, error) {
 		return 0, nil
 	}
 	return in.cpu(), nil
+}
+
+// Memory implements runners.Weighs.
+func (in *fakeInstance) Memory(ctx context.Context) (int64, error) {
+	if err := in.fake.enter(ctx, OpMemory, in.spec.ID); err != nil {
+		return 0, err
+	}
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	return in.holds.Memory, nil
+}
+
+// Drift implements runners.Weighs.
+func (in *fakeInstance) Drift(ctx context.Context) (runners.Drift, error) {
+	if err := in.fake.enter(ctx, OpDrift, in.spec.ID); err != nil {
+		return runners.Drift{}, err
+	}
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	return in.holds.Disk, nil
 }
 
 // Remove implements runners.Instance.

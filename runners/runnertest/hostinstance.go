@@ -108,6 +108,14 @@ func (in *hostInstance) CPUTime(context.Context) (time.Duration, error) {
 	return cpuTime(in.cmd.Process.Pid)
 }
 
+// Memory implements runners.Weighs: what the server itself has.
+func (in *hostInstance) Memory(context.Context) (int64, error) {
+	return residentMemory(in.cmd.Process.Pid)
+}
+
+// Drift implements runners.Weighs. There is no file system of its own.
+func (in *hostInstance) Drift(context.Context) (runners.Drift, error) { return runners.Drift{}, nil }
+
 // Freeze implements runners.Freezes.
 func (in *hostInstance) Freeze(ctx context.Context) error {
 	in.mu.Lock()

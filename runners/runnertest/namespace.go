@@ -105,6 +105,25 @@ func cpuTime(init int) (time.Duration, error) {
 	return sum, err
 }
 
+// residentMemory sums up what the members of a namespace hold.
+func residentMemory(init int) (int64, error) {
+	var sum int64
+	err := eachMember(init, func(pid int, _ processStat) error {
+		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", pid))
+		if errors.Is(err, os.ErrNotExist) {
+			return nil // it has ended
+		}
+		if err != nil {
+			return err
+		}
+		var size, resident int64
+		_, err = fmt.Sscan(string(text), &size, &resident)
+		sum += resident * int64(os.Getpagesize())
+		return err
+	})
+	return sum, err
+}
+
 // stopAll returns when all processes of the namespace are stopped.
 func stopAll(ctx context.Context, init int) error {
 	return until(ctx, func() (bool, error) {

@@ -34,6 +34,7 @@ func processTests() map[string]func(*bench) {
 		"apart":              testApart,
 		"frozen is frozen":   testFrozenIsFrozen,
 		"cpu time":           testCPUTime,
+		"memory":             testMemory,
 		"removed when busy":  testRemovedWhenBusy,
 		"frozen when busy":   testRemovedWhenBusyAndFrozen,
 		"hundred one by one": testHundred,
@@ -259,6 +260,16 @@ func testCPUTime(b *bench) {
 	used := res.Usage.UserTime + res.Usage.SystemTime
 	if err != nil || used == 0 || after-before < used/2 {
 		b.Errorf("grew by %v, %v; the command used %v", after-before, err, used)
+	}
+}
+
+// testMemory: a runner at rest holds its exec server, and little else.
+func testMemory(b *bench) {
+	r := b.start()
+	r.ok("echo")
+	held, err := r.Memory(b.ctx())
+	if err != nil || held <= 0 || held > 64<<20 {
+		b.Errorf("it holds %d bytes, %v", held, err)
 	}
 }
 
