@@ -70,6 +70,11 @@ func oneLine(s string) string {
 	if len(s) > most {
 		s = s[:most] + "..."
 	}
+	return harmless(s)
+}
+
+// harmless is what a client sent without what plays with a terminal.
+func harmless(s string) string {
 	quoted := strconv.Quote(s)
 	return quoted[1 : len(quoted)-1]
 }

@@ -51,6 +51,8 @@ type serveCmd struct {
 	PodmanSocket    string            `help:"Socket of a podman service; default: podman's own, or else a service that hearth starts." placeholder:"PATH"`
 	DefaultProperty map[string]string `help:"Platform properties of actions that do not set them." placeholder:"NAME=VALUE"`
 
+	AuditRate float64 `help:"Share of the actions in used containers that are run again in a new one, when nothing waits, to find those whose outputs depend on what was left there; 0.01 is one of a hundred." default:"0"`
+
 	DefaultTimeout time.Duration `help:"Timeout of actions that set none." default:"8h"`
 	MaxTimeout     time.Duration `help:"Longest timeout that an action may set." default:"24h"`
 	MaxPrinted     bytesFlag     `help:"Most that an action may write to stdout or stderr, each." default:"4GiB"`
@@ -84,6 +86,9 @@ func (c *serveCmd) validate() error {
 	}
 	if c.MaxBytes < 0 || c.MaxRunners < 0 || c.PauseDelay < 0 || c.OrphanGrace < 0 || c.DrainTimeout < 0 {
 		errs = append(errs, errors.New("--max-bytes, --max-runners, --pause-delay, --orphan-grace and --drain-timeout cannot be negative"))
+	}
+	if !(c.AuditRate >= 0 && c.AuditRate <= 1) {
+		errs = append(errs, fmt.Errorf("--audit-rate is %v: it must be from 0, for none, to 1, for all", c.AuditRate))
 	}
 	if c.MaxRunners == 0 {
 		c.MaxRunners = 2*c.Slots + 4

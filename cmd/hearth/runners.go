@@ -40,6 +40,7 @@ type runnersCmd struct {
 	List    listRunnersCmd   `cmd:"" default:"withargs" help:"List the containers."`
 	Inspect inspectRunnerCmd `cmd:"" help:"Print all that is known of a container."`
 	Drain   drainRunnerCmd   `cmd:"" help:"Remove a container when its action has ended."`
+	Audit   auditRunnersCmd  `cmd:"" help:"Print which actions had other outputs in a new container than in a used one."`
 	Remove  removeRunnerCmd  `cmd:"" help:"Remove a container now; an action that runs in it is run again in another one."`
 }
 

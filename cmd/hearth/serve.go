@@ -35,7 +35,11 @@ func (c *serveCmd) Run(logger *slog.Logger, stop *stopping) error {
 		return err
 	}
 	defer stack.close(logger)
-	pages, err := console.Handler(console.Options{Source: stack, Actions: stack.history, Runners: stack.pool, Access: stack.guard.who})
+	shown := console.Options{Source: stack, Actions: stack.history, Runners: stack.pool, Access: stack.guard.who}
+	if stack.auditor != nil {
+		shown.Audits = stack.auditor
+	}
+	pages, err := console.Handler(shown)
 	if err != nil {
 		return fmt.Errorf("make the console: %w", err)
 	}

@@ -35,6 +35,7 @@ type stack struct {
 	backend   *lateBackend
 	pool      *runners.Pool
 	history   *execution.History
+	auditor   *execution.Auditor // nil without --audit-rate
 	scheduler *execution.Scheduler
 	assets    *assets
 	tenants   *tenants
@@ -132,7 +133,14 @@ func (c *serveCmd) openScheduler(s *stack, spool string, logger *slog.Logger) er
 	if err != nil {
 		return err
 	}
-	executor, err := s.observe(c.executor(s.pool, slots, spool), c.History, logger)
+	run := c.executor(s.pool, slots, spool)
+	if c.AuditRate > 0 {
+		if s.auditor, err = execution.WithAudit(run, execution.AuditOptions{Rate: c.AuditRate, Slots: slots, Logger: logger}); err != nil {
+			return err
+		}
+		run = s.auditor
+	}
+	executor, err := s.observe(answering(run), c.History, logger)
 	if err != nil {
 		return err
 	}
@@ -140,7 +148,7 @@ func (c *serveCmd) openScheduler(s *stack, spool string, logger *slog.Logger) er
 	return err
 }
 
-// executor stacks the decorators: what is outermost sees a run first.
+// executor stacks what runs an action: what is outermost sees it first.
 func (c *serveCmd) executor(pool *runners.Pool, slots *execution.Slots, spool string) execution.Executor {
 	run := execution.NewAction(execution.ActionOptions{
 		Pool:           pool,
@@ -157,7 +165,11 @@ func (c *serveCmd) executor(pool *runners.Pool, slots *execution.Slots, spool st
 	run = execution.WithRetries(run, attempts)
 	run = execution.WithTiming(run, host)
 	run = execution.WithAdmission(run, slots)
-	run = execution.WithMatching(run)
+	return execution.WithMatching(run)
+}
+
+// answering adds what is between a client's request and a run.
+func answering(run execution.Executor) execution.Executor {
 	run = execution.WithCaching(run)
 	run = execution.WithServerLogs(run)
 	return execution.WithTracing(run, otel.Tracer("hearth"))
@@ -166,13 +178,21 @@ func (c *serveCmd) executor(pool *runners.Pool, slots *execution.Slots, spool st
 // stop ends the parts that run, those that others need last.
 func (s *stack) stop(ctx context.Context) error {
 	s.server.Drain()
-	errs := []error{s.scheduler.Close(ctx)}
+	errs := []error{s.endAudits(ctx), s.scheduler.Close(ctx)}
 	// From here on nothing waits for actions any more, only for clean-up.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanUpTimeout)
 	defer cancel()
 	errs = append(errs, s.assets.close(ctx))
 	s.server.Finish()
 	return errors.Join(append(errs, s.pool.Close(ctx), s.backend.Close(ctx))...)
+}
+
+// endAudits ends what runs for nobody in particular.
+func (s *stack) endAudits(ctx context.Context) error {
+	if s.auditor == nil {
+		return nil
+	}
+	return s.auditor.Close(ctx)
 }
 
 // cleanUpTimeout bounds the removal of all containers.

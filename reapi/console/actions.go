@@ -15,6 +15,7 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/hearth-build/hearth/cas"
 	"github.com/hearth-build/hearth/reapi/access"
 	"github.com/hearth-build/hearth/reapi/execution"
 )
@@ -198,9 +199,11 @@ func resultJSON(serialised []byte) (json.RawMessage, error) {
 	return protojson.Marshal(result)
 }
 
+func digestText(d cas.Digest) string { return fmt.Sprintf("%s/%d", d.Hash(), d.Size()) }
+
 func newAction(f *execution.Finished) *Action {
 	a := &Action{
-		Digest:         fmt.Sprintf("%s/%d", f.Action.Hash(), f.Action.Size()),
+		Digest:         digestText(f.Action),
 		DigestFunction: f.Action.Function().String(),
 		Instance:       f.Instance, Tenant: f.Tenant, Invocation: f.Invocation, Mnemonic: f.Mnemonic, Target: f.Target,
 		Args: f.Args, Queued: f.Queued, Ended: f.Ended,

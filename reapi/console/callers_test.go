@@ -52,14 +52,14 @@ func TestCallersOfPages(t *testing.T) {
 		{Action: ours, Instance: "team", Status: "OK"},
 		{Action: theirs, Instance: "team", Tenant: "b", Status: "OK"},
 	}})
-	pages := []string{"/healthz", "/", "/status.json", "/actions", "/actions/" + ours.Hash(), "/actions/" + theirs.Hash(), "/none", "/runners", "/runners/r-1"}
+	pages := []string{"/healthz", "/", "/status.json", "/actions", "/actions/" + ours.Hash(), "/actions/" + theirs.Hash(), "/none", "/runners", "/runners/r-1", "/audit"}
 	for caller, codes := range map[string][]int{
-		"":         {200, 401, 401, 401, 401, 401, 401, 401, 401},
-		"wrong":    {200, 401, 401, 401, 401, 401, 401, 401, 401},
-		"operator": {200, 200, 200, 200, 200, 200, 404, 200, 404},
-		"reader":   {200, 403, 403, 200, 200, 404, 404, 403, 403},
-		"stranger": {200, 403, 403, 200, 404, 404, 404, 403, 403},
-		"tenant":   {200, 403, 403, 200, 404, 200, 404, 403, 403},
+		"":         {200, 401, 401, 401, 401, 401, 401, 401, 401, 401},
+		"wrong":    {200, 401, 401, 401, 401, 401, 401, 401, 401, 401},
+		"operator": {200, 200, 200, 200, 200, 200, 404, 200, 404, 404},
+		"reader":   {200, 403, 403, 200, 200, 404, 404, 403, 403, 403},
+		"stranger": {200, 403, 403, 200, 404, 404, 404, 403, 403, 403},
+		"tenant":   {200, 403, 403, 200, 404, 200, 404, 403, 403, 403},
 	} {
 		header := ""
 		if caller != "" {

@@ -30,11 +30,13 @@ type Options struct {
 	Source  Source
 	Actions Actions
 	Runners Runners
-	Access  access.Authenticator
+	// Audits is nil where nothing is audited.
+	Audits Audits
+	Access access.Authenticator
 }
 
 // Handler serves the status page at /, the same as JSON at /status.json, the
-// actions that ended at /actions, the runners at /runners, and /healthz, which is for
+// actions that ended at /actions, the runners at /runners, their audit at /audit, and /healthz, which is for
 // everybody; the other pages show what the caller may see.
 func Handler(o Options) (http.Handler, error) {
 	page, err := template.New("status").Parse(statusPage)
@@ -61,5 +63,6 @@ func Handler(o Options) (http.Handler, error) {
 		_ = page.Execute(w, status()) // likewise
 	}))
 	addRunners(pages, o.Runners, o.Actions)
+	addAudit(pages, o.Audits)
 	return open, addActions(pages, o.Actions)
 }
