@@ -3,16 +3,19 @@ package e2e_test
 import (
 	"encoding/json"
 	"io"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
+	"google.golang.org/protobuf/types/known/anypb"
 )
 
 // container is a runner, as hearth runners lists it.
 type container struct {
 	ID, State, Key, Image string
 	Runs                  int
+	Spare                 bool
 	DriftBytes            int64  `json:"drift_bytes"`
 	ColdReason            string `json:"cold_reason"`
 	Actions               []struct{ Args []string }
@@ -113,5 +116,42 @@ func TestRunnersAreReplaced(t *testing.T) {
 	fresh := h.runners(t)
 	if last := fresh[len(fresh)-1]; !strings.Contains(last.ColdReason, "of disk, more than 10MiB (--max-runner-disk)") {
 		t.Errorf("%+v", last)
+	}
+}
+
+// An action that wants a runner of its own gets one that is ready, also after a
+// restart.
+func TestSpares(t *testing.T) {
+	dataDir := filepath.Join(shortTempDir(t), "data")
+	h := startHearthOn(t, "/", dataDir, "--spare-runners=1")
+	spare := func() bool {
+		list := h.runners(t)
+		return len(list) == 1 && list[0].Spare && list[0].State == "idle"
+	}
+	use := func() (starts int) {
+		c := newCaller(t, h)
+		_, resp := c.run(c.tree(nil), nil, "true")
+		report := &anypb.Any{}
+		for _, a := range resp.GetResult().GetExecutionMetadata().GetAuxiliaryMetadata() {
+			if strings.HasSuffix(a.TypeUrl, "ActionReport") {
+				report = a
+			}
+		}
+		return strings.Count(string(report.Value), "a spare was ready")
+	}
+	if use() != 0 {
+		t.Error("the first action of all had a spare")
+	}
+	waitFor(t, "a spare is ready, and the used one is gone", spare)
+	if use() != 1 {
+		t.Error("the second action had no spare")
+	}
+	waitFor(t, "another spare is ready", spare)
+	h.stop(t)
+	h.killed = true // it is over
+	h = startHearthOn(t, "/", dataDir, "--spare-runners=1")
+	waitFor(t, "a spare is ready after a restart", spare)
+	if use() != 1 {
+		t.Error("the first action after a restart had no spare")
 	}
 }

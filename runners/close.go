@@ -15,10 +15,11 @@ import (
 // nothing of the pool is left, or else, a bounded time after ctx's end, an
 // error that says what is. It can be called again.
 func (p *Pool) Close(ctx context.Context) error {
+	saved := p.saveDemand()
 	p.beginClose()
 	select {
 	case <-p.drained:
-		return p.leftovers()
+		return errors.Join(saved, p.leftovers())
 	case <-ctx.Done():
 	}
 	p.forceClose()
@@ -28,7 +29,7 @@ func (p *Pool) Close(ctx context.Context) error {
 	case <-p.drained:
 	case <-timer.C:
 	}
-	return p.leftovers()
+	return errors.Join(saved, p.leftovers())
 }
 
 // beginClose ends everything but leases and removals.

@@ -61,7 +61,7 @@ func TestKeyDiff(t *testing.T) {
 
 func TestStateMachine(t *testing.T) {
 	allowed := map[State][]State{
-		Starting: {Busy, Removed},
+		Starting: {Busy, Idle, Removed},
 		Busy:     {Idle, Removed},
 		Idle:     {Busy, Paused, Removed},
 		Paused:   {Busy, Removed},
@@ -99,5 +99,12 @@ func TestHistoryIsBounded(t *testing.T) {
 	}
 	if g, ok := h.last(Key{tenant: string(rune('a' + 55))}); ok {
 		t.Errorf("one too old: %v", g)
+	}
+}
+
+func TestMemoryOfThisMachine(t *testing.T) {
+	available, total, err := machineMemory()
+	if err != nil || available <= 0 || total < available {
+		t.Errorf("%d of %d, %v", available, total, err)
 	}
 }

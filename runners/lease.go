@@ -14,6 +14,7 @@ type Lease struct {
 	pool   *Pool
 	r      *runner
 	info   LeaseInfo
+	ready  bool      // its container is there
 	freeze *freezing // to wait for, and to undo, before the runner can be used
 
 	// Guarded by pool.mu.

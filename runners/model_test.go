@@ -54,6 +54,7 @@ type model struct {
 	leases  int
 	warm    int
 	woken   int
+	spare   int
 }
 
 // checks what must be true at any time.
@@ -103,6 +104,9 @@ func (m *model) acquire(ctx context.Context, key string, req runners.Request) {
 	}
 	if info.Warm {
 		m.warm++
+	}
+	if !info.Warm && info.WokenFrom != runners.Starting {
+		m.spare++
 	}
 	if info.WokenFrom == runners.Paused {
 		m.woken++
@@ -175,7 +179,9 @@ func TestRandomOperationsKeepTheInvariants(t *testing.T) {
 	for seed := range uint64(6) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			policy := []runners.PausePolicy{runners.PauseAlways, runners.PauseAdaptive}[seed%2]
-			opts := runners.Options{MaxRunners: 1 + 2*int(seed), Pause: policy, IdleTimeout: 30 * time.Second, PauseDelay: time.Second}
+			opts := runners.Options{
+				MaxRunners: 1 + 2*int(seed), Pause: policy, IdleTimeout: 30 * time.Second, PauseDelay: time.Second, Spares: int(seed) / 2,
+			}
 			inBubble(t, opts, func(r *rig) {
 				random := rand.New(rand.NewPCG(seed, 1))
 				c := &chaos{rand: rand.New(rand.NewPCG(seed, 2)), failures: 3}
@@ -211,7 +217,10 @@ func TestRandomOperationsKeepTheInvariants(t *testing.T) {
 				if m.leases < 100 || (opts.MaxRunners > 2 && m.warm == 0) {
 					t.Errorf("only %d leases, %d warm: the test shows nothing", m.leases, m.warm)
 				}
-				t.Logf("%d leases, %d warm, %d woken, %d starts", m.leases, m.warm, m.woken, r.fake.Count(runnertest.OpStart))
+				if opts.Spares > 0 && m.spare == 0 {
+					t.Errorf("of %d leases none had a spare: the test shows nothing", m.leases)
+				}
+				t.Logf("%d leases, %d warm, %d woken, %d of spares, %d starts", m.leases, m.warm, m.woken, m.spare, r.fake.Count(runnertest.OpStart))
 			})
 		})
 	}

@@ -41,6 +41,14 @@ type Options struct {
 	// PauseDelay is how long a runner is idle before it may be paused.
 	// Default: 5 seconds. PauseAtOnce: none.
 	PauseDelay time.Duration
+	// Spares is how many containers of each shape that is in demand are started ahead,
+	// for actions that want a new runner. Default: none.
+	Spares int
+	// DemandFile keeps what is in demand for the next pool. Default: none.
+	DemandFile string
+	// Memory tells how much memory can be had and how much there is. Idle runners are
+	// given up while that is little. Default: what the kernel says.
+	Memory func() (available, total int64, err error)
 	// Limits are what a runner may come to before it is replaced. Default: any.
 	Limits Limits
 	// ImageTTL is how long it is taken for granted what an image name stands
@@ -66,6 +74,9 @@ func (o Options) withDefaults() Options {
 	if o.ImageTTL == 0 {
 		o.ImageTTL = 10 * time.Minute
 	}
+	if o.Memory == nil {
+		o.Memory = machineMemory
+	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -81,6 +92,9 @@ func (o Options) Validate() error {
 	}
 	if o.MaxRunners < 0 {
 		bad("MaxRunners is %d: it must be positive", o.MaxRunners)
+	}
+	if o.Spares < 0 {
+		bad("Spares is %d: it cannot be negative", o.Spares)
 	}
 	if o.IdleTimeout < 0 {
 		bad("IdleTimeout is %v: it must be positive", o.IdleTimeout)

@@ -29,6 +29,7 @@ func (p *Pool) keep() {
 	timer := time.NewTimer(never)
 	defer timer.Stop()
 	for {
+		p.relieve()
 		timer.Reset(time.Until(p.tend()))
 		select {
 		case <-timer.C:
@@ -56,7 +57,7 @@ func (p *Pool) tend() time.Time {
 		return p.wakeAt
 	}
 	for _, r := range slices.Clone(p.idle) {
-		if now.Sub(r.idleSince) >= p.opts.IdleTimeout {
+		if r.spare && !now.Before(p.spareExpires(r)) || !r.spare && now.Sub(r.idleSince) >= p.opts.IdleTimeout {
 			p.retireLocked(r, ending{expired, "idle for " + p.opts.IdleTimeout.String()})
 			continue
 		}
@@ -72,6 +73,9 @@ func (p *Pool) tend() time.Time {
 			p.wakeAt = due
 		}
 	}
+	if len(p.idle) > 0 && p.memoryAt.Before(p.wakeAt) {
+		p.wakeAt = p.memoryAt
+	}
 	return p.wakeAt
 }
 
@@ -81,6 +85,9 @@ func (r *runner) canLook() bool { return r.state == Idle && !r.looking && !r.loo
 // dueOf is when the keeper must mind an idle runner.
 func (p *Pool) dueOf(r *runner) time.Time {
 	expires := r.idleSince.Add(p.opts.IdleTimeout)
+	if r.spare {
+		expires = p.spareExpires(r)
+	}
 	if age := p.opts.Limits.Age; age > 0 && r.created.Add(age).Before(expires) {
 		expires = r.created.Add(age)
 	}

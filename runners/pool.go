@@ -19,7 +19,7 @@ import (
 //
 // One mutex guards everything that changes, here and in each runner. It is held
 // for short moments, and never during a call of the backend, the file system or
-// the logger. No other lock is taken under it, nor it under another.
+// the logger. No other lock is taken under it, and it under saving alone.
 type Pool struct {
 	backend Backend
 	opts    Options
@@ -36,6 +36,8 @@ type Pool struct {
 	nudge   chan struct{} // wakes the keeper early
 	drained chan struct{} // closed when the pool is closed and nothing is left
 
+	saving sync.Mutex // held while the demand is written; taken before mu
+
 	mu      sync.Mutex // guards all below
 	closed  bool
 	made    int                // runners so far
@@ -48,6 +50,11 @@ type Pool struct {
 	wakeAt  time.Time // when the keeper will look next
 	tasks   int       // goroutines
 	stuck   []error   // removals that failed for good
+	demand  map[shape]*demand
+	// memoryAt is when it is looked at again whether memory runs short, which it did
+	// the last time if short is set.
+	memoryAt time.Time
+	short    bool
 }
 
 // NewPool returns a Pool with no runner in it.
@@ -69,6 +76,7 @@ func NewPool(backend Backend, opts Options) (*Pool, error) {
 		nudge:   make(chan struct{}, 1),
 		drained: make(chan struct{}),
 		runners: make(map[string]*runner),
+		demand:  make(map[shape]*demand),
 	}
 	work, endWork := context.WithCancelCause(context.Background())
 	cleaning, endCleaning := context.WithCancelCause(context.Background())
@@ -76,6 +84,9 @@ func NewPool(backend Backend, opts Options) (*Pool, error) {
 	p.cleaning, p.endCleaning = func() context.Context { return cleaning }, endCleaning
 	p.images = images{resolve: p.resolveImage, spawn: p.spawn, ttl: opts.ImageTTL, entries: map[ImageRef]*imageEntry{}}
 	p.spawn(p.keep)
+	if err := p.loadDemand(); err != nil {
+		p.log.Warn("no spare runners until they are wanted again", "error", err)
+	}
 	return p, nil
 }
 
@@ -98,7 +109,10 @@ func (p *Pool) Acquire(ctx context.Context, req Request) (*Lease, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := want{key: newKey(req, image), recycle: req.Platform.Recycle, warm: req.Platform.Recycle, tell: req.tell}
+	w := want{
+		key: newKey(req, image), recycle: req.Platform.Recycle, warm: req.Platform.Recycle, tell: req.tell,
+		shape: shape{image.ID, req.Platform.Network}, image: image, private: req.Platform.Image.Password != "",
+	}
 	for tries := 0; ; tries++ {
 		w.warm = w.warm && tries < maxWakes
 		lease, err := p.take(ctx, w)
@@ -106,7 +120,7 @@ func (p *Pool) Acquire(ctx context.Context, req Request) (*Lease, error) {
 			return nil, err
 		}
 		switch {
-		case !lease.info.Warm:
+		case !lease.ready:
 			req.tell(StepStart, "starting a container: "+lease.info.ColdReason)
 			return p.start(ctx, lease, req.Platform, resolved{image, known})
 		case lease.freeze == nil:
@@ -160,11 +174,12 @@ func (p *Pool) spawnLocked(task func()) {
 func (p *Pool) Snapshot() []RunnerInfo {
 	p.mu.Lock()
 	all := slices.SortedFunc(maps.Values(p.runners), func(a, b *runner) int { return cmp.Compare(a.number, b.number) })
-	infos := make([]RunnerInfo, 0, len(all))
+	infos, keys := make([]RunnerInfo, 0, len(all)), make([]Key, 0, len(all))
 	for _, r := range all {
+		keys = append(keys, r.key)
 		info := RunnerInfo{
 			ID: r.id, State: r.state, Runs: r.runs, Age: time.Since(r.created),
-			Image: r.image.Name, ColdReason: r.coldReason, Footprint: r.footprint, Dismissed: r.dismissed,
+			Image: r.image.Name, ColdReason: r.coldReason, Spare: r.spare, Footprint: r.footprint, Dismissed: r.dismissed,
 		}
 		if r.state == Idle || r.state == Paused {
 			info.IdleSince = r.idleSince
@@ -172,8 +187,8 @@ func (p *Pool) Snapshot() []RunnerInfo {
 		infos = append(infos, info)
 	}
 	p.mu.Unlock()
-	for i, r := range all {
-		infos[i].Key = r.key.String() // never changes, and takes a while
+	for i, key := range keys {
+		infos[i].Key = key.String() // which takes a while
 	}
 	return infos
 }

@@ -12,11 +12,15 @@ type runner struct {
 	id      string
 	number  int // counts the pool's runners
 	dir     string
-	key     Key
-	recycle bool
 	created time.Time
-	// coldReason is why it was started.
-	coldReason string
+	// shape of its container, if that is a spare, or was one.
+	shape shape
+
+	// Guarded by Pool.mu. Of a spare, key and recycle are set when it is adopted.
+	spare      bool
+	key        Key
+	recycle    bool
+	coldReason string // why it was started
 
 	// Guarded by Pool.mu. instance and image are set once, before the runner is
 	// first busy; whoever has the lease or the removal may read them freely.
@@ -72,6 +76,8 @@ type RunnerInfo struct {
 	Age time.Duration
 	// Image and ColdReason say what it was started from, and why.
 	Image, ColdReason string
+	// Spare: it has run nothing, and waits for an action of any key.
+	Spare bool
 	// Footprint is what it held when that was last looked at, at most some seconds
 	// of idling ago.
 	Footprint Footprint

@@ -11,6 +11,10 @@ import (
 // startTimeout bounds how long a container engine that hangs holds up an action.
 const startTimeout = 2 * time.Minute
 
+func withStartTimeout(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(ctx, startTimeout)
+}
+
 // resolved is an image, and whether the pool took it for granted.
 type resolved struct {
 	Image
@@ -20,11 +24,11 @@ type resolved struct {
 // start makes the container of a lease that take reserved.
 func (p *Pool) start(ctx context.Context, l *Lease, platform Platform, image resolved) (*Lease, error) {
 	r := l.r
-	starting, cancel := context.WithTimeout(ctx, startTimeout)
+	starting, cancel := withStartTimeout(ctx)
 	defer cancel()
 	stop := context.AfterFunc(p.work(), cancel)
 	defer stop()
-	instance, err := p.launch(starting, r, platform, image.Image)
+	instance, err := p.launch(starting, r, platform.Network, image.Image)
 	if err != nil {
 		p.images.forget(platform.Image)
 		p.mu.Lock()
@@ -43,11 +47,11 @@ func (p *Pool) start(ctx context.Context, l *Lease, platform Platform, image res
 }
 
 // launch leaves nothing behind on error.
-func (p *Pool) launch(ctx context.Context, r *runner, platform Platform, image Image) (Instance, error) {
+func (p *Pool) launch(ctx context.Context, r *runner, network string, image Image) (Instance, error) {
 	if err := os.Mkdir(r.dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make the runner's directory: %w", err)
 	}
-	instance, err := p.backend.Start(ctx, Spec{ID: r.id, Image: image, Dir: r.dir, Network: platform.Network})
+	instance, err := p.backend.Start(ctx, Spec{ID: r.id, Image: image, Dir: r.dir, Network: network})
 	if err == nil {
 		return instance, nil
 	}

@@ -43,7 +43,7 @@ func (s State) canBecome(next State) bool {
 	case Busy:
 		return s == Starting || s == Idle || s == Paused
 	case Idle:
-		return s == Busy
+		return s == Busy || s == Starting // a spare
 	case Paused:
 		return s == Idle
 	case Removed:

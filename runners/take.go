@@ -3,7 +3,6 @@ package runners
 import (
 	"context"
 	"fmt"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"time"
@@ -15,9 +14,18 @@ type want struct {
 	recycle bool
 	warm    bool // a used runner will do
 	tell    func(step Step, why string)
+	// What a new one would be started as.
+	shape   shape
+	image   Image
+	private bool
 }
 
-func (w want) fits(r *runner) bool { return w.warm && r.key == w.key }
+func (w want) fits(r *runner) bool {
+	if r.spare {
+		return r.shape == w.shape
+	}
+	return w.warm && r.key == w.key
+}
 
 // waiter is an Acquire for which there was no room.
 type waiter struct {
@@ -35,7 +43,7 @@ func (p *Pool) take(ctx context.Context, w want) (*Lease, error) {
 	}
 	if w.warm {
 		if r := p.newestLocked(w); r != nil {
-			lease := p.useLocked(r)
+			lease := p.useLocked(r, w)
 			p.mu.Unlock()
 			return lease, nil
 		}
@@ -44,8 +52,15 @@ func (p *Pool) take(ctx context.Context, w want) (*Lease, error) {
 		p.mu.Unlock()
 		return nil, context.Cause(ctx)
 	}
+	if r := p.spareLocked(w); r != nil {
+		lease := p.useLocked(r, w)
+		p.wantedLocked(w)
+		p.mu.Unlock()
+		return lease, nil
+	}
 	if p.counted < p.opts.MaxRunners && len(p.waiters) == 0 {
 		lease := p.reserveLocked(w)
+		p.wantedLocked(w)
 		p.mu.Unlock()
 		return lease, nil
 	}
@@ -64,7 +79,7 @@ func (p *Pool) wait(ctx context.Context, w *waiter) (*Lease, error) {
 		if !ok {
 			return nil, ErrClosed
 		}
-		if lease.info.Warm {
+		if lease.ready {
 			return p.activate(lease)
 		}
 		return lease, nil
@@ -84,38 +99,37 @@ func (p *Pool) wait(ctx context.Context, w *waiter) (*Lease, error) {
 // memory are the most likely to be cached.
 func (p *Pool) newestLocked(w want) *runner {
 	for i := len(p.idle) - 1; i >= 0; i-- {
-		if w.fits(p.idle[i]) {
+		if !p.idle[i].spare && w.fits(p.idle[i]) {
 			return p.idle[i]
 		}
 	}
 	return nil
 }
 
-// useLocked leases an idle or paused runner.
-func (p *Pool) useLocked(r *runner) *Lease {
+// useLocked leases an idle or paused runner, which becomes one of the key that is
+// wanted if it is a spare.
+func (p *Pool) useLocked(r *runner, w want) *Lease {
+	if r.spare {
+		p.adoptLocked(r, w)
+	}
 	p.idle = slices.DeleteFunc(p.idle, func(o *runner) bool { return o == r })
-	lease := &Lease{pool: p, r: r, freeze: r.freeze}
+	lease := &Lease{pool: p, r: r, ready: true, freeze: r.freeze}
 	r.runs++
 	r.period++
-	lease.info = LeaseInfo{RunnerID: r.id, Runs: r.runs, Warm: true, WokenFrom: r.state}
+	lease.info = LeaseInfo{RunnerID: r.id, Runs: r.runs, Warm: r.runs > 1, WokenFrom: r.state}
+	if !lease.info.Warm {
+		lease.info.ColdReason = r.coldReason
+	}
 	r.become(Busy)
 	return lease
 }
 
 // reserveLocked makes room for a new runner, whose container is to be started.
 func (p *Pool) reserveLocked(w want) *Lease {
-	p.made++
-	id := p.prefix + strconv.Itoa(p.made)
-	r := &runner{
-		id: id, number: p.made, dir: filepath.Join(p.opts.Dir, id),
-		key: w.key, recycle: w.recycle, created: time.Now(), counted: true,
-	}
 	reason := p.coldReasonLocked(w)
-	r.coldReason = reason
-	p.runners[id] = r
-	p.counted++
-	r.runs = 1
-	return &Lease{pool: p, r: r, info: LeaseInfo{RunnerID: id, Runs: 1, ColdReason: reason, WokenFrom: Starting}}
+	r := p.addLocked()
+	r.key, r.recycle, r.coldReason, r.runs = w.key, w.recycle, reason, 1
+	return &Lease{pool: p, r: r, info: LeaseInfo{RunnerID: r.id, Runs: 1, ColdReason: reason, WokenFrom: Starting}}
 }
 
 // giveBackLocked undoes the grant of a lease that nobody waits for any more.
@@ -127,6 +141,9 @@ func (p *Pool) giveBackLocked(l *Lease) {
 		return
 	}
 	l.r.runs--
+	if l.r.runs == 0 { // it was a spare, and nothing else yet
+		l.r.spare, l.r.key, l.r.recycle = true, Key{}, false
+	}
 	p.parkLocked(l.r)
 }
 
@@ -158,7 +175,11 @@ func (p *Pool) serveLocked(r *runner) {
 	if p.leaving < len(p.waiters) && p.waiters[p.leaving].fits(r) {
 		w := p.waiters[p.leaving]
 		p.waiters = slices.Delete(p.waiters, p.leaving, p.leaving+1)
-		w.granted <- p.useLocked(r)
+		spare := r.spare
+		w.granted <- p.useLocked(r, w.want)
+		if spare {
+			p.wantedLocked(w.want)
+		}
 		return
 	}
 	p.evictLocked()
@@ -168,8 +189,17 @@ func (p *Pool) serveLocked(r *runner) {
 // room for each waiter, or all that are left are busy.
 func (p *Pool) evictLocked() {
 	for p.leaving < len(p.waiters) && len(p.idle) > 0 {
-		p.retireLocked(p.idle[0], ending{evicted, "max-runners is " + strconv.Itoa(p.opts.MaxRunners)})
+		p.retireLocked(p.leastLocked(), ending{evicted, "max-runners is " + strconv.Itoa(p.opts.MaxRunners)})
 	}
+}
+
+// leastLocked finds the idle runner that is the least loss: a spare, or else the
+// longest idle.
+func (p *Pool) leastLocked() *runner {
+	if i := slices.IndexFunc(p.idle, func(r *runner) bool { return r.spare }); i >= 0 {
+		return p.idle[i]
+	}
+	return p.idle[0]
 }
 
 // grantLocked gives free room to those who wait for it.

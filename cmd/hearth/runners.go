@@ -16,8 +16,9 @@ import (
 	"github.com/hearth-build/hearth/runners"
 )
 
-// limitsFlags say when a container is replaced.
+// limitsFlags say when a container is replaced, and how many are started ahead.
 type limitsFlags struct {
+	SpareRunners     int           `help:"Containers of each kind that is in demand to start ahead, for actions that want a new one: those without recycle-runner=true, and the first ones of a platform." default:"0"`
 	MaxRunnerActions int           `help:"Replace a container after so many actions; 0: never." default:"0"`
 	MaxRunnerAge     time.Duration `help:"Replace a container that is so old, such as 24h; 0: never." default:"0"`
 	MaxRunnerMemory  bytesFlag     `help:"Replace a container that holds more memory between actions, such as 500MiB; 0: never." default:"0"`
@@ -25,6 +26,9 @@ type limitsFlags struct {
 }
 
 func (c *limitsFlags) validate() error {
+	if c.SpareRunners < 0 {
+		return fmt.Errorf("--spare-runners is %d: it cannot be negative", c.SpareRunners)
+	}
 	if c.MaxRunnerActions < 0 || c.MaxRunnerAge < 0 || c.MaxRunnerMemory < 0 || c.MaxRunnerDisk < 0 {
 		return errors.New("--max-runner-actions, --max-runner-age, --max-runner-memory and --max-runner-disk cannot be negative")
 	}
@@ -115,6 +119,9 @@ func (c *inspectRunnerCmd) Run(ctx context.Context) error {
 	p := printer{os.Stdout}
 	p.field("runner", "%s", r.ID)
 	p.field("state", "%s", r.State)
+	if r.Spare {
+		p.field("spare", "it has run nothing yet, and waits for an action that wants a new one")
+	}
 	if r.Leaving != "" {
 		p.field("leaving", "%s", oneLine(r.Leaving))
 	}

@@ -123,6 +123,7 @@ func (c *serveCmd) openPool(ctx context.Context, s *stack, dir string, logger *s
 	s.pool, err = runners.NewPool(s.backend, runners.Options{
 		Dir: dir, MaxRunners: c.MaxRunners, Pause: runners.PausePolicy(c.Pause),
 		PauseDelay: pauseDelay(c.PauseDelay), IdleTimeout: c.IdleTimeout, Limits: c.Limits.limits(), Logger: logger,
+		Spares: c.Limits.SpareRunners, DemandFile: filepath.Join(c.DataDir, "demand.json"),
 	})
 	return err
 }

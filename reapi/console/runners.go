@@ -20,6 +20,8 @@ type Runner struct {
 	Runs  int           `json:"runs"`
 	Age   time.Duration `json:"age_ns"`
 	Idle  time.Duration `json:"idle_ns,omitempty"`
+	// Spare: it has run nothing yet.
+	Spare bool `json:"spare,omitempty"`
 	// ColdReason is why it was started.
 	ColdReason string `json:"cold_reason,omitempty"`
 	// Leaving is why it takes no further action, if it does not.
@@ -52,7 +54,7 @@ var _ Runners = (*runners.Pool)(nil)
 func newRunner(r runners.RunnerInfo) *Runner {
 	c := &Runner{
 		ID: r.ID, State: r.State.String(), Key: r.Key, Image: r.Image, Runs: r.Runs, Age: r.Age.Round(time.Millisecond),
-		ColdReason: r.ColdReason, Leaving: r.Dismissed,
+		Spare: r.Spare, ColdReason: r.ColdReason, Leaving: r.Dismissed,
 		MemoryBytes: r.Footprint.Memory, DriftBytes: r.Footprint.Disk.Bytes, DriftFiles: r.Footprint.Disk.Files,
 	}
 	if !r.IdleSince.IsZero() {
