@@ -79,6 +79,7 @@ lint:
 fmt:
 	go tool gofumpt -w .
 	go run ./e2e/guard/conformance
+	go run ./e2e/guard/properties
 	.ci/gazelle.sh fix
 
 proto:

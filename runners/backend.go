@@ -108,7 +108,7 @@ type Spec struct {
 	// backend shows Dir/WorkDirName to the container as ContainerWorkDir and
 	// may use other names in Dir for itself (not starting with "work").
 	Dir string
-	// Network of the container: NetworkOff or NetworkBridge.
+	// Network of the container: NetworkOff, NetworkBridge or NetworkHost.
 	Network string
 }
 
@@ -116,6 +116,7 @@ type Spec struct {
 const (
 	NetworkOff    = "off"
 	NetworkBridge = "bridge"
+	NetworkHost   = "host"
 )
 
 // Where a runner's files are: Spec.Dir/WorkDirName on the host is

@@ -17,6 +17,8 @@ type Estimates struct {
 	Memory int64
 	// MilliUnits is EstimatedComputeUnits, in thousandths.
 	MilliUnits int64
+	// FreeDisk is EstimatedFreeDiskBytes, in bytes.
+	FreeDisk int64
 	// Custom is what resources:NAME ask for, in thousandths, by names in lower case.
 	Custom map[string]int64
 }
@@ -29,6 +31,10 @@ const (
 	propertyCPU    = "EstimatedCPU"
 	propertyMemory = "EstimatedMemory"
 	propertyUnits  = "EstimatedComputeUnits"
+
+	// PropertyFreeDisk asks for room for what an action writes.
+	PropertyFreeDisk = "EstimatedFreeDiskBytes"
+	memoryValues     = `bytes such as "1e9", "500MB" or "1.5GiB"; k, M, G and T are powers of 1024`
 )
 
 // estimateProperties only say when an action may start, so they do not tell
@@ -36,17 +42,21 @@ const (
 func estimateProperties() []descriptor {
 	return []descriptor{
 		{PropertyDoc: PropertyDoc{
-			Name: propertyCPU, Values: `cores such as "2" or "0.5", or thousandths such as "500m"`,
-			Meaning: "CPUs that the action uses; it starts when so many are free. Unset: 1.",
-		}, parse: func(p *Platform, v string) (string, bool) { return parseCPU(&p.Estimates.MilliCPU, v) }},
+			Name: propertyCPU, Values: `cores such as "2" or "0.5", or thousandths such as "500m"`, Default: "`1`",
+			Meaning: "CPUs that the action uses; it starts when so many are free.",
+		}, keyless: true, parse: func(p *Platform, v string) (string, bool) { return parseCPU(&p.Estimates.MilliCPU, v) }},
 		{PropertyDoc: PropertyDoc{
-			Name: propertyMemory, Values: `bytes such as "1e9", "500MB" or "1.5GiB"; k, M, G and T are powers of 1024`,
-			Meaning: "Memory that the action uses; it starts when so much is free. Unset: a modest share.",
-		}, parse: func(p *Platform, v string) (string, bool) { return parseMemory(&p.Estimates.Memory, v) }},
+			Name: propertyMemory, Values: memoryValues, Default: "a modest share",
+			Meaning: "Memory that the action uses; it starts when so much is free.",
+		}, keyless: true, parse: func(p *Platform, v string) (string, bool) { return parseMemory(&p.Estimates.Memory, v) }},
 		{PropertyDoc: PropertyDoc{
 			Name: propertyUnits, Values: `a number such as "2" or "0.5"`,
 			Meaning: "A unit is 1 CPU and 2.5 GB of memory. EstimatedCPU and EstimatedMemory prevail.",
-		}, parse: func(p *Platform, v string) (string, bool) { return "", parseMilli(&p.Estimates.MilliUnits, v) }},
+		}, keyless: true, parse: func(p *Platform, v string) (string, bool) { return "", parseMilli(&p.Estimates.MilliUnits, v) }},
+		{PropertyDoc: PropertyDoc{
+			Name: PropertyFreeDisk, Values: memoryValues,
+			Meaning: "Room that the action needs for what it writes, beside its inputs. If the file system of --data-dir has less when the action is to start, the action fails with RESOURCE_EXHAUSTED; the room is not reserved. /tmp is in memory.",
+		}, keyless: true, parse: func(p *Platform, v string) (string, bool) { return parseMemory(&p.Estimates.FreeDisk, v) }},
 		customResource("NAME"),
 	}
 }
@@ -56,7 +66,7 @@ func customResource(name string) descriptor {
 	return descriptor{PropertyDoc: PropertyDoc{
 		Name: ResourcePrefix + name, Values: `a number such as "1" or "0.5"`,
 		Meaning: "Units of a resource that the server's operator declared with --resource NAME=N; the action starts when so many are free.",
-	}, parse: func(p *Platform, v string) (string, bool) {
+	}, keyless: true, parse: func(p *Platform, v string) (string, bool) {
 		var amount int64
 		if !parseMilli(&amount, v) {
 			return "", false

@@ -35,6 +35,35 @@ func TestKeysThatAreEqual(t *testing.T) {
 	}
 }
 
+// TestKeyedProperties: what the page says of the key is so, for each property that
+// it has.
+func TestKeyedProperties(t *testing.T) {
+	samples := map[string]string{
+		"container-image": "docker://x", "network": "bridge", "dockeruser": "root", "default-timeout": "1s", "termination-grace-period": "1s",
+		"runner-crashed-exit-codes": "1", "transient-error-exit-codes": "1", "env-overrides": "A=1", "secret-env-overrides": "A=1",
+		"env-overrides-base64": "QT0x", "secret-env-overrides-base64": "QT0x", "workload-isolation-type": "podman", "osfamily": "linux", "arch": archNames()[0],
+	}
+	none := keyOf(t, "t", "i")
+	for _, d := range PropertyDocs() {
+		value, ok := samples[strings.ToLower(d.Name)]
+		switch {
+		case ok:
+		case strings.Contains(d.Values, "anything else is false"):
+			value = "true"
+		case strings.HasPrefix(d.Meaning, "Not supported."):
+			if d.Keyed {
+				t.Errorf("%s is never a part of a key", d.Name)
+			}
+			continue
+		default:
+			value = "1" // a number, an argument or any text
+		}
+		if key := keyOf(t, "t", "i", d.Name+"="+value); (key != none) != d.Keyed {
+			t.Errorf("%s: keyed is %v, and the keys are %v and %v", d.Name, d.Keyed, key, none)
+		}
+	}
+}
+
 func TestKeyDiff(t *testing.T) {
 	base := keyOf(t, "t", "i", "b=1", "container-registry-password=hunter2")
 	cases := map[string]struct {
@@ -46,6 +75,7 @@ func TestKeyDiff(t *testing.T) {
 		"more and less": {keyOf(t, "t", "i", "a=1", "container-registry-password=hunter2", "z=1"), "a: unset vs 1, b: 1 vs unset, z: unset vs 1"},
 		"no password":   {keyOf(t, "t", "i", "b=1"), "container-registry-password"},
 		"password":      {keyOf(t, "t", "i", "b=1", "container-registry-password=hunter3"), "container-registry-password"},
+		"variables":     {keyOf(t, "t", "i", "b=1", "container-registry-password=hunter2", "env-overrides=A=hunter2"), "env-overrides"},
 		"image":         {keyOf(t, "t", "j", "b=1", "container-registry-password=hunter2"), "image that the name stands for: i vs j"},
 		"image name":    {keyOf(t, "t", "j", "b=1", "container-registry-password=hunter2", "container-image=docker://x"), "container-image: host vs docker://x"},
 	}

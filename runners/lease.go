@@ -60,9 +60,9 @@ func (l *Lease) Run(ctx context.Context, cmd Command, stdout, stderr io.Writer) 
 	if err == nil {
 		switch {
 		case res.TimedOut:
-			l.doubtIt("its last action timed out")
+			l.Doubt("its last action timed out")
 		case res.Memory.Kills > 0:
-			l.doubtIt("its last action ran out of memory")
+			l.Doubt("its last action ran out of memory")
 		}
 		return res, nil
 	}
@@ -71,7 +71,7 @@ func (l *Lease) Run(ctx context.Context, cmd Command, stdout, stderr io.Writer) 
 		return res, err
 	}
 	if failed := errors.Join(out.err, errOut.err); failed != nil && ctx.Err() == nil {
-		l.doubtIt(fmt.Sprintf("the output of its last action could not be kept: %v", failed))
+		l.Doubt(fmt.Sprintf("the output of its last action could not be kept: %v", failed))
 		return res, failed
 	}
 	return res, l.runError(ctx, err)
@@ -80,12 +80,12 @@ func (l *Lease) Run(ctx context.Context, cmd Command, stdout, stderr io.Writer) 
 func (l *Lease) runError(ctx context.Context, err error) error {
 	switch {
 	case ctx.Err() != nil:
-		l.doubtIt("its last action was cancelled")
+		l.Doubt("its last action was cancelled")
 		return fmt.Errorf("%w (%v)", context.Cause(ctx), err)
 	case l.pool.cleaning().Err() != nil:
 		return fmt.Errorf("%w while an action ran: %v", ErrClosed, err)
 	default:
-		l.doubtIt(fmt.Sprintf("it failed its last action: %v", err))
+		l.Doubt(fmt.Sprintf("it failed its last action: %v", err))
 		return fmt.Errorf("%w: %s: %w", ErrLost, l.r.id, err)
 	}
 }
@@ -112,7 +112,10 @@ func (l *Lease) Retire(reason string) {
 	l.r.dismissed = reason
 }
 
-func (l *Lease) doubtIt(reason string) {
+// Doubt makes the end of the lease remove the runner, whose directory is of use
+// until then. Of several reasons the first counts. People read it after "it was
+// discarded:".
+func (l *Lease) Doubt(reason string) {
 	l.pool.mu.Lock()
 	defer l.pool.mu.Unlock()
 	if l.doubt == "" {

@@ -23,12 +23,19 @@ type Platform struct {
 	RunAsRoot bool
 	// WritableInputs: the action's user owns its input files and may write to them.
 	WritableInputs bool
-	// Network is NetworkOff or NetworkBridge.
+	// Network is NetworkOff, NetworkBridge or NetworkHost.
 	Network string
 	// Timeout of actions that set none; 0: the server's.
 	Timeout time.Duration
 	// Grace between SIGTERM and SIGKILL at a timeout.
 	Grace time.Duration
+	// ExtraArgs follow the command's arguments, Env replaces variables of its
+	// environment; of one that is there twice, the last counts.
+	ExtraArgs []string
+	Env       Variables
+	// CrashedCodes and TransientCodes are the exit codes after which the action is
+	// run again, in another runner or in any. They are sorted.
+	CrashedCodes, TransientCodes []int32
 	// Estimates of what the action needs; they do not tell runners apart.
 	Estimates Estimates
 	// Properties in canonical form: names in lower case, aliases and defaults
@@ -144,9 +151,11 @@ func (p *Platform) set(table []descriptor, name string, s setting) (Difference, 
 	switch {
 	case !ok && d.has != "":
 		return Difference{Property: s.name, Asked: quote(s.values[0]), Has: quote(d.has)}, nil
+	case !ok && d.refused != "":
+		return Difference{}, fmt.Errorf("%w: property %s is %s, which is not supported: leave it out. %s", ErrPlatform, s.name, d.show(s.values...), d.refused)
 	case !ok:
 		return Difference{}, fmt.Errorf("%w: property %s is %s; allowed: %s", ErrPlatform, s.name, d.show(s.values...), d.Values)
-	case canonical != "":
+	case canonical != "" && !d.keyless:
 		p.add(name, canonical, d.secret)
 	}
 	return Difference{}, nil

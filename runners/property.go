@@ -16,10 +16,12 @@ type PropertyDoc struct {
 	Name string
 	// Aliases are other names of the same property.
 	Aliases []string
-	// Values says what the property can be set to.
-	Values string
+	// Values says what the property can be set to, Default what it is unset.
+	Values, Default string
 	// Meaning says what it does.
 	Meaning string
+	// Keyed: two actions share a runner only if they have the same value of it.
+	Keyed bool
 }
 
 // PropertyDocs documents every platform property that has a meaning here. All
@@ -28,6 +30,7 @@ func PropertyDocs() []PropertyDoc {
 	table := descriptors()
 	docs := make([]PropertyDoc, 0, len(table))
 	for _, d := range table {
+		d.Keyed = !d.keyless
 		docs = append(docs, d.PropertyDoc)
 	}
 	return docs
@@ -41,6 +44,10 @@ type descriptor struct {
 	// has is what the runners of this host have, if the property asks for a kind
 	// of runner: another value is no mistake, but nothing here can take the action.
 	has string
+	// refused says, if the property asks for what no action gets, why that is so.
+	refused string
+	// keyless: a runner serves actions whatever their values of it are.
+	keyless bool
 	// secret: neither the value nor anything from which it follows is ever shown.
 	secret bool
 	// parse stores in p what value means. It returns the canonical value: the
@@ -51,89 +58,16 @@ type descriptor struct {
 
 // descriptors is the table of properties: to add one, add it here.
 func descriptors() []descriptor {
-	return slices.Concat(containerProperties(), hostProperties(), estimateProperties())
-}
-
-func containerProperties() []descriptor {
-	return []descriptor{
-		{PropertyDoc: PropertyDoc{
-			Name:    propertyImage,
-			Values:  `"host" (the host's own root file system), "docker://REFERENCE" (such as docker://docker.io/library/debian:12), or empty or "none" for the server's default`,
-			Meaning: "Container image in which the action runs.",
-		}, unset: "none", parse: parseImage},
-		{PropertyDoc: PropertyDoc{
-			Name: "container-registry-username", Values: "any",
-			Meaning: "User name for the registry of the image.",
-		}, parse: func(p *Platform, v string) (string, bool) { p.Image.Username = v; return v, true }},
-		{PropertyDoc: PropertyDoc{
-			Name: "container-registry-password", Values: "any",
-			Meaning: "Password for the registry of the image. Send it in a header: properties are stored in clear.",
-		}, secret: true, parse: func(p *Platform, v string) (string, bool) { p.Image.Password = v; return v, true }},
-		{PropertyDoc: PropertyDoc{
-			Name: "recycle-runner", Aliases: []string{"dockerReuse"}, Values: boolValues,
-			Meaning: "Keep the container for later actions with the same properties.",
-		}, parse: func(p *Platform, v string) (string, bool) { return parseBool(&p.Recycle, v) }},
-		{PropertyDoc: PropertyDoc{
-			Name: "runner-recycling-key", Values: "any",
-			Meaning: "Actions with different keys never share a container.",
-		}, parse: func(p *Platform, v string) (string, bool) { p.RecyclingKey = v; return v, true }},
-		{PropertyDoc: PropertyDoc{
-			Name: "dockerRunAsRoot", Values: boolValues,
-			Meaning: "Run the action as root in the container, instead of as nobody.",
-		}, parse: func(p *Platform, v string) (string, bool) {
-			root := false
-			canonical, ok := parseBool(&root, v)
-			p.RunAsRoot = p.RunAsRoot || root
-			return canonical, ok
-		}},
-		{PropertyDoc: PropertyDoc{
-			Name: "dockerUser", Values: `"root" or "0", "nobody" or "65534" (the default)`,
-			Meaning: "User that the action runs as.",
-		}, parse: parseUser},
-		{PropertyDoc: PropertyDoc{
-			Name: "writable-inputs", Values: boolValues,
-			Meaning: "The action's user owns its input files and may write to them; nobody else sees what is written. For root they always are.",
-		}, parse: func(p *Platform, v string) (string, bool) { return parseBool(&p.WritableInputs, v) }},
-		{PropertyDoc: PropertyDoc{
-			Name: "network", Aliases: []string{"dockerNetwork"},
-			Values:  `"off" or "none" (the default), "bridge" or "standard"`,
-			Meaning: "Network that the action can use.",
-		}, parse: parseNetwork},
-	}
-}
-
-func hostProperties() []descriptor {
-	return []descriptor{
-		{PropertyDoc: PropertyDoc{
-			Name: "workload-isolation-type", Values: `empty or "podman"`,
-			Meaning: "What keeps actions apart.",
-		}, has: "podman", parse: func(_ *Platform, v string) (string, bool) { return "", strings.EqualFold(v, "podman") }},
-		{PropertyDoc: PropertyDoc{
-			Name: "OSFamily", Values: `empty or "linux"`,
-			Meaning: "Operating system of the worker.",
-		}, has: "linux", parse: func(_ *Platform, v string) (string, bool) { return "", strings.EqualFold(v, "linux") }},
-		{PropertyDoc: PropertyDoc{
-			Name: "Arch", Values: "empty or " + strings.Join(archNames(), " or ") + ", as this host is",
-			Meaning: "Processor architecture of the worker.",
-		}, has: archNames()[0], parse: parseArch},
-		{PropertyDoc: PropertyDoc{
-			Name: "Pool", Values: "any",
-			Meaning: "Pool of workers; there is only one here.",
-		}, unset: "default", parse: func(_ *Platform, v string) (string, bool) { return strings.ToLower(v), true }},
-		{PropertyDoc: PropertyDoc{
-			Name: "default-timeout", Values: `a positive Go duration such as "90s" or "1h30m"`,
-			Meaning: "Timeout of actions that set none.",
-		}, parse: func(p *Platform, v string) (string, bool) { return parseDuration(&p.Timeout, v, 0) }},
-		{PropertyDoc: PropertyDoc{
-			Name: "termination-grace-period", Values: `a Go duration such as "10s", of at most ` + maxGrace.String(),
-			Meaning: "Time between SIGTERM and SIGKILL when the timeout expires.",
-		}, parse: func(p *Platform, v string) (string, bool) { return parseDuration(&p.Grace, v, maxGrace) }},
-	}
+	return slices.Concat(
+		containerProperties(), recyclingProperties(), commandProperties(), estimateProperties(),
+		hostProperties(), idleProperties(), refusedProperties(),
+	)
 }
 
 const (
-	propertyImage = "container-image"
-	boolValues    = `"true"; anything else is false`
+	propertyImage   = "container-image"
+	propertyNetwork = "network"
+	boolValues      = `"true"; anything else is false`
 	// maxGrace bounds how long an action can go on after its timeout.
 	maxGrace = time.Minute
 )
@@ -182,9 +116,12 @@ func parseNetwork(p *Platform, value string) (string, bool) {
 	case NetworkOff, "none":
 		p.Network = NetworkOff
 		return "", true
-	case NetworkBridge, "standard":
+	case NetworkBridge, "standard", "external":
 		p.Network = NetworkBridge
 		return NetworkBridge, true
+	case NetworkHost:
+		p.Network = NetworkHost
+		return NetworkHost, true
 	default:
 		return "", false
 	}

@@ -2,9 +2,11 @@ package podman_test
 
 import (
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -168,6 +170,35 @@ func TestNetworkBridge(t *testing.T) {
 	t.Cleanup(r.remove)
 	if out := r.run(shell("for f in /sys/class/net/*; do echo ${f##*/}; done")); !strings.Contains(out, "eth0") {
 		t.Errorf("interfaces: %q", out)
+	}
+}
+
+// TestNetworkHost: a container may have the host's own network, and nothing else of
+// the host's.
+func TestNetworkHost(t *testing.T) {
+	b := open(t, options(t.TempDir()))
+	spec := newSpec(t, b, runners.HostImage)
+	spec.Network = runners.NetworkHost
+	in, err := b.Start(ctx(t), spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &runner{Instance: in, t: t, spec: spec}
+	t.Cleanup(r.remove)
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	same := "readlink /proc/self/ns/net; hostname; (exec 3<>/dev/tcp/127.0.0.1/" + strconv.Itoa(listener.Addr().(*net.TCPAddr).Port) + ") && echo reached"
+	ours, err := os.Readlink("/proc/self/ns/net")
+	if err != nil {
+		t.Fatal(err)
+	}
+	command := shell(same)
+	command.Args[0] = "/bin/bash" // opens connections
+	if out := r.run(command); out != ours+"\nhearth\nreached\n" {
+		t.Errorf("%q, the host is %s", out, ours)
 	}
 }
 

@@ -104,10 +104,14 @@ func security() specgen.ContainerSecurityConfig {
 }
 
 func networkOf(network string) specgen.Namespace {
-	if network == runners.NetworkBridge {
+	switch network {
+	case runners.NetworkBridge:
 		return specgen.Namespace{NSMode: specgen.Bridge}
+	case runners.NetworkHost:
+		return specgen.Namespace{NSMode: specgen.Host}
+	default:
+		return specgen.Namespace{NSMode: specgen.NoNetwork}
 	}
-	return specgen.Namespace{NSMode: specgen.NoNetwork}
 }
 
 // scratch directories are those that any command may write to: they are emptied
