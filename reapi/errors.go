@@ -81,6 +81,7 @@ func codeTable() []codeRow {
 		{runners.ErrPlatform, codes.FailedPrecondition},
 		{runners.ErrBackend, codes.FailedPrecondition},
 		{runners.ErrImage, codes.FailedPrecondition},
+		{execution.ErrTransient, codes.Unavailable},
 		{runners.ErrLost, codes.Unavailable},
 		{runners.ErrClosed, codes.Unavailable},
 		{cas.ErrNotFound, codes.NotFound},

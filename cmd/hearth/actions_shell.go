@@ -27,6 +27,7 @@ type shellActionCmd struct {
 	Property map[string]string `help:"Platform properties that count more than the action's." placeholder:"NAME=VALUE"`
 
 	DefaultProperty map[string]string `help:"Platform properties of actions that do not set them, as given to the server." placeholder:"NAME=VALUE"`
+	HostNetwork     bool              `help:"Let the action use the host's own network if it asks for that, as given to the server." name:"allow-host-network"`
 	HostRoot        string            `help:"Directory that the container image \"host\" shows, as given to the server." default:"/" type:"path"`
 	PodmanSocket    string            `help:"Socket of a podman service; default: podman's own, or else a service that hearth starts." placeholder:"PATH"`
 	ExecServer      string            `help:"The hearth-execserver program; default: the one beside this program." name:"execserver" placeholder:"FILE"`
@@ -99,7 +100,7 @@ func (c *shellActionCmd) place(ctx context.Context, f *found) (*place, error) {
 		return nil, err
 	}
 	p.plan, err = execution.NewPlan(action, command, f.digest.Function(), execution.PlanOptions{
-		Defaults: properties(c.DefaultProperty), Overrides: properties(c.Property),
+		Defaults: properties(c.DefaultProperty), Overrides: properties(c.Property), HostNetwork: c.HostNetwork,
 	})
 	return p, err
 }

@@ -48,6 +48,7 @@ type serveCmd struct {
 	ExecServer      string            `help:"The hearth-execserver program; default: the one beside this program." name:"execserver" placeholder:"FILE"`
 	HostRoot        string            `help:"Directory that the container image \"host\" shows." default:"/" type:"path"`
 	RunnerMemory    bytesFlag         `help:"Most memory that a container may use, such as 8GiB; 0 takes seven eighths of the machine's." default:"0"`
+	HostNetwork     bool              `help:"Let actions use the host's own network, with all that listens on its loopback, if they ask for network=host." name:"allow-host-network"`
 	PodmanSocket    string            `help:"Socket of a podman service; default: podman's own, or else a service that hearth starts." placeholder:"PATH"`
 	DefaultProperty map[string]string `help:"Platform properties of actions that do not set them." placeholder:"NAME=VALUE"`
 

@@ -165,6 +165,7 @@ func (c *serveCmd) executor(pool *runners.Pool, slots *execution.Slots, spool st
 	}
 	run = execution.WithRetries(run, attempts)
 	run = execution.WithTiming(run, host)
+	run = execution.WithFreeDisk(run, c.DataDir)
 	run = execution.WithAdmission(run, slots)
 	return execution.WithMatching(run)
 }

@@ -89,6 +89,7 @@ func (c *serveCmd) openInstance(ctx context.Context, s *stack, name, namespace s
 		Stager:  stager,
 
 		DefaultProperties: properties(c.DefaultProperty),
+		HostNetwork:       c.HostNetwork,
 	}
 	return instance, s.assets.add(instance, namespace)
 }

@@ -97,6 +97,7 @@ func (a *attempt) run(ctx context.Context, spoolDir string, maxPrinted int64) *O
 	a.retireIfAsked()
 	out := a.collect(ctx, res)
 	out.Message = joinMessages(out.Message, changedInputs(staged, a.job.outputs))
+	a.judge(res, out)
 	return out
 }
 

@@ -12,6 +12,9 @@ var (
 	ErrInvalid = errors.New("invalid action")
 	// ErrTimeout: the command ran longer than its timeout; the result is partial.
 	ErrTimeout = errors.New("action timed out")
+	// ErrTransient: the command said that it may succeed the next time; the result
+	// is of the last try.
+	ErrTransient = errors.New("transient error")
 	// ErrCancelled: nobody wants the result any more.
 	ErrCancelled = errors.New("action cancelled")
 	// ErrQueueFull: there are too many actions waiting.

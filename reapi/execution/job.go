@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"path"
+	"slices"
 	"strings"
 	"time"
 
@@ -90,7 +91,7 @@ func (e *action) newJob(t *Task, command *repb.Command) (*job, error) {
 		return nil, err
 	}
 	j := &job{platform: platform, outputs: outputs}
-	j.command, err = newCommand(command)
+	j.command, err = newCommand(command, platform)
 	j.command.Timeout, j.command.Grace = timeout, platform.Grace
 	if !platform.RunAsRoot {
 		j.command.UID, j.command.GID = nobody, nobody
@@ -113,7 +114,7 @@ func (e *action) timeout(a *repb.Action, p runners.Platform) (time.Duration, err
 }
 
 // newCommand checks what the command's process gets.
-func newCommand(c *repb.Command) (runners.Command, error) {
+func newCommand(c *repb.Command, p runners.Platform) (runners.Command, error) {
 	args := c.GetArguments()
 	if len(args) == 0 || args[0] == "" {
 		return runners.Command{}, invalidf("the command has no arguments[0] to run")
@@ -128,8 +129,8 @@ func newCommand(c *repb.Command) (runners.Command, error) {
 		return runners.Command{}, err
 	}
 	return runners.Command{
-		Args: args,
-		Env:  env,
+		Args: slices.Concat(args, p.ExtraArgs),
+		Env:  overridden(env, p.Env),
 		Dir:  path.Join(runners.ContainerWorkDir, rootName, c.GetWorkingDirectory()),
 	}, nil
 }
@@ -151,6 +152,16 @@ func environment(vars []*repb.Command_EnvironmentVariable) ([]string, error) {
 		env = append(env, name+"="+v.GetValue())
 	}
 	return env, nil
+}
+
+// overridden replaces variables of env.
+func overridden(env, by []string) []string {
+	for _, v := range by {
+		name, _, _ := strings.Cut(v, "=")
+		env = slices.DeleteFunc(env, func(old string) bool { return strings.HasPrefix(old, name+"=") })
+		env = append(env, v)
+	}
+	return env
 }
 
 // withDefaults adds to env what the image declares and env does not set.

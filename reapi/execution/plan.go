@@ -30,6 +30,8 @@ type PlanOptions struct {
 	// Defaults are the server's, which the action's prevail over, and Overrides
 	// prevail over the action's.
 	Defaults, Overrides []runners.Property
+	// HostNetwork: actions may ask for the host's own network.
+	HostNetwork bool
 }
 
 // NewPlan says how a server would run the action, whose digests are of the
@@ -37,7 +39,7 @@ type PlanOptions struct {
 func NewPlan(a *repb.Action, command *repb.Command, f cas.Function, opts PlanOptions) (*Plan, error) {
 	e := &action{ActionOptions{MaxTimeout: math.MaxInt64}}
 	j, err := e.newJob(&Task{
-		Instance: &Instance{DefaultProperties: opts.Defaults}, Action: a, ActionDigest: f.Empty(), Overrides: opts.Overrides,
+		Instance: &Instance{DefaultProperties: opts.Defaults, HostNetwork: opts.HostNetwork}, Action: a, ActionDigest: f.Empty(), Overrides: opts.Overrides,
 	}, command)
 	if err != nil {
 		return nil, err

@@ -64,6 +64,9 @@ func (t *Task) matchedPlatform(command *repb.Command) (runners.Platform, error) 
 	if err != nil {
 		return runners.Platform{}, err
 	}
+	if platform.Network == runners.NetworkHost && !t.Instance.HostNetwork {
+		return runners.Platform{}, fmt.Errorf(`%w: property network is "host", which this server does not give to actions (--allow-host-network): ask for "bridge" or "off"`, runners.ErrPlatform)
+	}
 	t.platform = &platform
 	return platform, nil
 }

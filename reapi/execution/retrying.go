@@ -5,18 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"time"
-
-	"github.com/hearth-build/hearth/runners"
 )
 
-// retrying runs an action again whose runner was lost.
+// retrying runs an action again whose runner was lost or broken.
 type retrying struct {
 	Executor
 	attempts int
 }
 
 // WithRetries lets a task's command run up to attempts times while runners are
-// lost under it. A runner that is lost before the command ran in it uses up none
+// lost under it, or while its exit code says that it may end otherwise. A runner that is lost before the command ran in it uses up none
 // of them: such a task is tried again after a while, in which the container
 // engine may recover, a few times. Nothing else is retried: another failure would
 // only happen again.
@@ -29,17 +27,20 @@ const maxStarts = 6
 
 // Execute implements Executor.
 func (e *retrying) Execute(ctx context.Context, t *Task, report Report) *Outcome {
-	lost, starts := 0, 0
+	runs, starts := 0, 0
 	for {
 		before := t.Timeline.taken(StepExecution)
 		out := e.Executor.Execute(ctx, t, report)
-		if !errors.Is(out.Err, runners.ErrLost) || ctx.Err() != nil {
+		if !out.again() || ctx.Err() != nil {
 			return out
 		}
 		if t.Timeline.taken(StepExecution) > before {
-			if lost++; lost == e.attempts {
-				out.Err = fmt.Errorf("%w (the action was tried %d times)", out.Err, lost)
-				return out
+			if runs++; runs == e.attempts {
+				return out.tried(runs)
+			}
+			// What is broken outside of the runner may take a moment to recover.
+			if errors.Is(out.Err, ErrTransient) && !e.pause(ctx, t, report, runs, out.Err) {
+				return failed(context.Cause(ctx))
 			}
 			continue
 		}
@@ -54,9 +55,9 @@ func (e *retrying) Execute(ctx context.Context, t *Task, report Report) *Outcome
 }
 
 // pause waits longer each time, and reports false if ctx ends before that.
-func (e *retrying) pause(ctx context.Context, t *Task, report Report, starts int, why error) bool {
+func (e *retrying) pause(ctx context.Context, t *Task, report Report, tries int, why error) bool {
 	pause := 100 * time.Millisecond
-	for range starts - 1 {
+	for range tries - 1 {
 		pause *= 3
 	}
 	t.Enter(report, Progress{Step: StepRunner, Reason: fmt.Sprintf("trying again in %v: %v", pause, why)})

@@ -25,6 +25,8 @@ type Instance struct {
 	Stager tree.Stager
 	// DefaultProperties are platform properties of actions that do not set them.
 	DefaultProperties []runners.Property
+	// HostNetwork: actions may ask for the host's own network.
+	HostNetwork bool
 	// Logs are what its actions print.
 	Logs Logs
 }
@@ -104,6 +106,8 @@ type Outcome struct {
 	Cached bool
 	// Err is nil if the command ran to its end, whatever its exit code.
 	Err error
+	// Again says why the same command may end otherwise when it is run again, if so.
+	Again string
 	// Message is for the person who reads the client's output.
 	Message string
 	// ServerLogs are the logs of a run that failed, by their names, in the store.
