@@ -29,7 +29,7 @@ func containerProperties() []descriptor {
 			return canonical, ok
 		}},
 		{PropertyDoc: PropertyDoc{
-			Name: "dockerUser", Values: `"root" or "0", "nobody" or "65534"`, Default: "`nobody`",
+			Name: "dockerUser", Values: `"root", "0" or "0:0"; "nobody", "65534" or "65534:65534"`, Default: "`nobody`",
 			Meaning: "User that the action runs as. The image's own USER has no say, and no other user is possible.",
 		}, parse: parseUser},
 		{PropertyDoc: PropertyDoc{

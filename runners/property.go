@@ -101,10 +101,10 @@ func parseBool(to *bool, value string) (string, bool) {
 
 func parseUser(p *Platform, value string) (string, bool) {
 	switch value {
-	case "root", "0":
+	case "root", "0", "0:0":
 		p.RunAsRoot = true
 		return "root", true
-	case "nobody", "65534":
+	case "nobody", "65534", "65534:65534":
 		return "", true
 	default:
 		return "", false

@@ -22,9 +22,10 @@ What an action can ask of its runner, in the dialect of BuildBuddy, with the
   ` + "`--remote_exec_header=x-buildbuddy-platform.container-registry-password=...`" + `.
 - Headers are not stored, so that they are the place for secrets. They are no part of
   an action's digest either: two builds with other headers share cached results.
-- A value that is not allowed fails the action, with what is allowed; so does one that
-  no runner of this server has. Neither is an action run without what it asked for, but
-  where the table says that a property has no effect.
+- A value that is not allowed fails the action, with what is allowed, also where
+  BuildBuddy takes a malformed number for none; so does a value that no runner of this
+  server has. Only where the table says that a property has no effect is an action
+  run as if it had not asked.
 - *Key*: two actions share a runner only if these properties are equal, as are
   tenant, instance name and the image that the name stands for. All properties that
   are not in the table are part of the key, and otherwise ignored.
