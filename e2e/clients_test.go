@@ -141,6 +141,7 @@ func TestSDKs(t *testing.T) {
 	s := sdkTools{tools: tools, flags: []string{"--service=" + service, "--service_no_security", "--instance=", "--logtostderr"}}
 	t.Run("rexec", func(t *testing.T) { s.rexec(t, h) })
 	t.Run("remotetool", func(t *testing.T) { s.remotetool(t, h) })
+	t.Run("secrets", func(t *testing.T) { s.secrets(t, h) })
 }
 
 // sdkTools are the programs of remote-apis-sdks.
@@ -208,6 +209,22 @@ func (s sdkTools) rexec(t *testing.T, h *hearth) {
 	}
 	s.run(t, dir, "rexec", "--exec_root="+dir, "--do_not_cache", "--", "/bin/sh", "-c", "echo out; echo err >&2; exit 9").
 		want(t, 0, "out\n", "err\n", "FAILED with exit code 9")
+}
+
+// secrets of headers get to the action, and nowhere else. // REAPI I5
+func (s sdkTools) secrets(t *testing.T, h *hearth) {
+	const secret, encoded = "hunter2", "S0VZUz1odW50ZXIy" // KEYS=hunter2
+	run := func(value, script string) ended {
+		return s.run(t, "", "rexec", "--exec_root="+shortTempDir(t), "--do_not_cache", "--invocation_id=secret",
+			"--remote_headers=x-buildbuddy-platform.secret-env-overrides-base64="+value, "--", "/bin/sh", "-c", script)
+	}
+	run(encoded, "echo of ${#KEYS} letters").want(t, 0, "of 7 letters\n")
+	failing := run(encoded, "echo of ${#KEYS} letters; exit 9").want(t, 0, "FAILED with exit code 9")
+	refused := run(encoded+"!", "true").want(t, 0, "secret-env-overrides-base64 is (hidden)")
+	told := failing.stdout + failing.stderr + refused.stdout + refused.stderr + h.logged() + fmt.Sprintf("%+v", h.actions(t, "--invocation=secret"))
+	if strings.Contains(told, secret) || strings.Contains(told, encoded) {
+		t.Errorf("the secret is told: %s", told)
+	}
 }
 
 // remotetool looks at an action, and runs it again. // REAPI B11, C22, E1, F23, K33
