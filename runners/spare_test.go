@@ -110,8 +110,8 @@ func TestSpareForOneWhoWaits(t *testing.T) {
 			go func() { leases <- r.acquire(r.recycled()) }()
 			synctest.Wait() // the second finds no room
 		}
-		for range 2 {
-			lease := <-leases
+		both := []*runners.Lease{<-leases, <-leases}
+		for _, lease := range both {
 			if info := lease.Info(); info.Warm || time.Since(epoch) != time.Second || strings.Contains(info.ColdReason, "spare") != (info.WokenFrom == runners.Idle) {
 				t.Errorf("after %v: %+v", time.Since(epoch), info)
 			}
