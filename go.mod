@@ -11,6 +11,7 @@ require (
 	github.com/buildbarn/go-cdc v0.0.10
 	github.com/cockroachdb/pebble/v2 v2.1.7
 	github.com/containers/podman/v5 v5.8.0
+	github.com/coreos/go-oidc/v3 v3.21.0
 	github.com/google/uuid v1.6.0
 	github.com/klauspost/compress v1.18.1
 	github.com/zeebo/blake3 v0.2.4
@@ -24,7 +25,10 @@ require (
 	google.golang.org/protobuf v1.36.12
 )
 
-require github.com/spiffe/go-spiffe/v2 v2.8.1 // indirect
+require (
+	github.com/spiffe/go-spiffe/v2 v2.8.1 // indirect
+	golang.org/x/oauth2 v0.37.0 // indirect
+)
 
 require (
 	dario.cat/mergo v1.0.2 // indirect
@@ -73,7 +77,7 @@ require (
 	github.com/felixge/httpsnoop v1.1.0 // indirect
 	github.com/fsnotify/fsnotify v1.9.0 // indirect
 	github.com/getsentry/sentry-go v0.27.0 // indirect
-	github.com/go-jose/go-jose/v4 v4.1.4 // indirect
+	github.com/go-jose/go-jose/v4 v4.1.4
 	github.com/go-logr/logr v1.4.4 // indirect
 	github.com/go-logr/stdr v1.2.2 // indirect
 	github.com/gobwas/glob v1.0.0 // indirect

@@ -49,6 +49,7 @@ func codeTable() []codeRow {
 		{context.DeadlineExceeded, codes.DeadlineExceeded},
 		{access.ErrUnknown, codes.Unauthenticated},
 		{access.ErrForbidden, codes.PermissionDenied},
+		{access.ErrKeys, codes.Unavailable},
 		{errInvalid, codes.InvalidArgument},
 		{cas.ErrInvalidDigest, codes.InvalidArgument},
 		{cas.ErrMismatch, codes.InvalidArgument},

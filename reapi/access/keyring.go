@@ -31,6 +31,7 @@ type keys struct {
 	content []byte
 	byToken map[string]key // by the hash
 	byName  map[string]key // of the certificate
+	issuers map[string]*issuer
 }
 
 type key struct {
@@ -40,7 +41,8 @@ type key struct {
 
 // file is how principals are written.
 type file struct {
-	Principals []entry `yaml:"principals"`
+	Issuers    []issuerEntry `yaml:"issuers"`
+	Principals []entry       `yaml:"principals"`
 }
 
 type entry struct {
@@ -48,6 +50,8 @@ type entry struct {
 	Tenant       string              `yaml:"tenant"`
 	TokenSHA256  string              `yaml:"token-sha256"`
 	Certificates []string            `yaml:"certificates"`
+	Issuer       string              `yaml:"issuer"`
+	Claims       map[string]string   `yaml:"claims"`
 	Expires      time.Time           `yaml:"expires"`
 	Roles        map[string][]string `yaml:"roles"`
 }
@@ -77,30 +81,19 @@ func (k *Keyring) Reload() (changed bool, err error) {
 	return true, nil
 }
 
-// Tenants reports whether a principal has one.
-func (k *Keyring) Tenants() bool {
-	keys := k.keys.Load()
-	for _, by := range []map[string]key{keys.byToken, keys.byName} {
-		for _, key := range by {
-			if key.principal.Tenant != "" {
-				return true
-			}
-		}
-	}
-	return false
-}
-
 // Authenticate implements Authenticator. A token counts more than a certificate,
 // which may be that of a proxy.
-func (k *Keyring) Authenticate(_ context.Context, c Credentials) (*Principal, error) {
+func (k *Keyring) Authenticate(ctx context.Context, c Credentials) (*Principal, error) {
 	keys := k.keys.Load()
 	switch {
 	case c.Token != "":
-		found, ok := keys.byToken[HashToken(c.Token)]
-		if !ok {
-			return nil, fmt.Errorf("%w: the token is not known here (any more)", ErrUnknown)
+		if found, ok := keys.byToken[HashToken(c.Token)]; ok {
+			return found.valid("token")
 		}
-		return found.valid("token")
+		if from, ok := issuedBy(c.Token); ok && keys.issuers[from] != nil {
+			return keys.issuers[from].authenticate(ctx, c.Token)
+		}
+		return nil, fmt.Errorf("%w: the token is not known here (any more)", ErrUnknown)
 	case c.Certificate != nil:
 		for _, name := range certificateNames(c.Certificate) {
 			if found, ok := keys.byName[name]; ok {
@@ -131,14 +124,24 @@ func parseKeys(content []byte) (*keys, error) {
 	if err := decoder.Decode(&f); err != nil && !errors.Is(err, io.EOF) {
 		return nil, err
 	}
-	k := &keys{content: content, byToken: map[string]key{}, byName: map[string]key{}}
+	k := &keys{content: content, byToken: map[string]key{}, byName: map[string]key{}, issuers: map[string]*issuer{}}
 	var errs []error
+	for i, e := range f.Issuers {
+		err := e.check()
+		if _, ok := k.issuers[e.Issuer]; ok {
+			err = errors.Join(err, errors.New("it is there twice"))
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("issuer %d, %q: %w", i+1, e.Issuer, err))
+		}
+		k.issuers[e.Issuer] = &issuer{issuerEntry: e, known: map[string]verified{}}
+	}
 	if len(f.Principals) == 0 {
 		errs = append(errs, errors.New("there are no principals in it, so that nobody could do anything"))
 	}
 	for i, e := range f.Principals {
 		principal, err := e.principal()
-		err = errors.Join(err, k.add(key{principal, e.Expires}, e.TokenSHA256, e.Certificates))
+		err = errors.Join(err, k.add(key{principal, e.Expires}, e))
 		if slices.ContainsFunc(f.Principals[:i], func(other entry) bool { return other.Name == e.Name }) {
 			err = errors.Join(err, errors.New("another principal has this name"))
 		}
@@ -172,9 +175,9 @@ func (e entry) principal() (*Principal, error) {
 }
 
 // add files a key under its credentials.
-func (k *keys) add(new key, token string, certificates []string) error {
-	var errs []error
-	if token != "" {
+func (k *keys) add(new key, e entry) error {
+	errs := []error{k.addIssued(new, e)}
+	if token := e.TokenSHA256; token != "" {
 		sum, err := hex.DecodeString(token)
 		if err != nil || len(sum) != sha256.Size {
 			errs = append(errs, errors.New("token-sha256 is not the SHA-256 of a token in hexadecimal digits: `hearth token` makes one"))
@@ -185,14 +188,30 @@ func (k *keys) add(new key, token string, certificates []string) error {
 		}
 		k.byToken[token] = new
 	}
-	for _, name := range certificates {
+	for _, name := range e.Certificates {
 		if _, ok := k.byName[name]; ok || name == "" {
 			errs = append(errs, fmt.Errorf("certificate %q is no name, or another principal has it", name))
 		}
 		k.byName[name] = new
 	}
-	if token == "" && len(certificates) == 0 {
-		errs = append(errs, errors.New("neither token-sha256 nor certificates are there, so that nobody could be it"))
+	if e.TokenSHA256 == "" && len(e.Certificates) == 0 && e.Issuer == "" {
+		errs = append(errs, errors.New("none of token-sha256, certificates and issuer is there, so that nobody could be it"))
 	}
 	return errors.Join(errs...)
+}
+
+// addIssued files a key with the issuer of its tokens. The first principal whose
+// claims a token has is the one that it is for.
+func (k *keys) addIssued(new key, e entry) error {
+	switch from, ok := k.issuers[e.Issuer]; {
+	case e.Issuer == "" && len(e.Claims) == 0:
+		return nil
+	case !ok:
+		return fmt.Errorf("issuer %q is not among the issuers of this file", e.Issuer)
+	case len(e.Claims) == 0:
+		return errors.New("claims are missing, such as {sub: NAME}: else all that the issuer knows would be it")
+	default:
+		from.principals = append(from.principals, claimed{e.Claims, new})
+		return nil
+	}
 }

@@ -76,9 +76,6 @@ func TestKeyring(t *testing.T) {
 			t.Errorf("%s: the token is in %v", what, err)
 		}
 	}
-	if !k.Tenants() {
-		t.Error("no tenants")
-	}
 }
 
 // All that is wrong with a file is told at once.
@@ -96,6 +93,11 @@ func TestBadKeyrings(t *testing.T) {
 		"nobody could be it":     "principals:\n" + entry("a", good),
 		"roles are missing":      "principals:\n" + tokenEntry("a", "a", "tenant: b"),
 		"there are read, write":  "principals:\n" + tokenEntry("a", "a", `roles: {"*": [root]}`),
+		"not among the issuers":  "principals:\n" + entry("a", "issuer: https://x, claims: {sub: a}, "+good),
+		"claims are missing":     "issuers:\n- {issuer: https://x, audience: h}\nprincipals:\n" + entry("a", "issuer: https://x, "+good),
+		"must be an https":       "issuers:\n- {issuer: x, audience: h}\nprincipals:\n" + tokenEntry("a", "a", good),
+		"audience is missing":    "issuers:\n- {issuer: https://x}\nprincipals:\n" + tokenEntry("a", "a", good),
+		"it is there twice":      "issuers:\n- {issuer: https://x, audience: h}\n- {issuer: https://x, audience: i}\nprincipals:\n" + tokenEntry("a", "a", good),
 		`tenant "a/b"`:           "principals:\n" + tokenEntry("a", "a", "tenant: a/b, "+good),
 	} {
 		file := filepath.Join(t.TempDir(), "f")

@@ -1,6 +1,7 @@
 package console
 
 import (
+	"errors"
 	"net/http"
 
 	"github.com/hearth-build/hearth/reapi/access"
@@ -11,6 +12,10 @@ import (
 func identify(next http.Handler, who access.Authenticator) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		caller, err := who.Authenticate(r.Context(), credentialsOf(r))
+		if errors.Is(err, access.ErrKeys) {
+			http.Error(w, err.Error(), http.StatusServiceUnavailable)
+			return
+		}
 		if err != nil {
 			// A browser asks for a name, which can be any, and a password.
 			w.Header().Set("WWW-Authenticate", `Basic realm="hearth: any name, and a token as password", charset="UTF-8"`)
