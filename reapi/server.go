@@ -31,6 +31,15 @@ type Server struct {
 // one message of an upload.
 const maxReceive = 8 << 20
 
+const (
+	// maxHeaderBytes is far more than tokens and metadata take.
+	maxHeaderBytes = 128 << 10
+	// maxStreams of one connection are more than any build has actions in flight.
+	maxStreams = 20_000
+	// handshakeTimeout bounds how long somebody may take to say what protocol they speak.
+	handshakeTimeout = 20 * time.Second
+)
+
 // Option is what not every server has.
 type Option func(*serverConfig)
 
@@ -59,6 +68,9 @@ func NewServer(instances Instances, scheduler *execution.Scheduler, options ...O
 	s := &Server{
 		Server: grpc.NewServer(append([]grpc.ServerOption{
 			grpc.MaxRecvMsgSize(maxReceive),
+			grpc.MaxHeaderListSize(maxHeaderBytes),
+			grpc.MaxConcurrentStreams(maxStreams),
+			grpc.ConnectionTimeout(handshakeTimeout),
 			grpc.ForceServerCodecV2(newWireCodec()),
 			// Bazel's --grpc_keepalive_time may be as short as this.
 			grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),

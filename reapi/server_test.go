@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -279,4 +280,17 @@ func TestUnimplemented(t *testing.T) {
 		_, err = register.CloseAndRecv()
 	}
 	wantCode(t, "RegisterChunkMapping", err, codes.Unimplemented)
+}
+
+// Headers beyond all reason are refused, and nobody else notices.
+func TestHugeHeaders(t *testing.T) {
+	f := newFixture(t)
+	client := repb.NewCapabilitiesClient(f.conn)
+	huge := metadata.AppendToOutgoingContext(t.Context(), "x-huge", strings.Repeat("x", 1<<20))
+	if _, err := client.GetCapabilities(huge, &repb.GetCapabilitiesRequest{}); err == nil {
+		t.Error("a header of 1 MiB is taken")
+	}
+	large := metadata.AppendToOutgoingContext(t.Context(), "x-large", strings.Repeat("x", 64<<10))
+	_, err := client.GetCapabilities(large, &repb.GetCapabilitiesRequest{})
+	wantCode(t, "a header of 64 KiB", err, codes.OK)
 }

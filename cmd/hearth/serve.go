@@ -43,7 +43,7 @@ func (c *serveCmd) Run(logger *slog.Logger, stop *stopping) error {
 	if err != nil {
 		return fmt.Errorf("make the console: %w", err)
 	}
-	webServer := &http.Server{Handler: pages, ReadHeaderTimeout: 10 * time.Second}
+	webServer := &http.Server{Handler: pages, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 128 << 10}
 	if stack.guard.tls != nil {
 		web, webURL = tls.NewListener(web, stack.guard.tls), "https://"+web.Addr().String()
 	}
