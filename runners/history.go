@@ -52,10 +52,23 @@ func (h *history) last(key Key) (gone, bool) {
 	return gone{}, false
 }
 
-// coldReasonLocked says why an action gets a new runner.
-func (p *Pool) coldReasonLocked(w want) string {
+// Cold is why an action gets a new runner, in words and as one of few kinds, for
+// those who count: a Cold constant, or the word for how the last runner of the key
+// ended (evicted, expired, discarded, removed, retired).
+type Cold struct{ Kind, Reason string }
+
+// The kinds that are no ends of runners.
+const (
+	ColdNotRecycled = "not recycled" // the action did not ask for a used one
+	ColdBusy        = "busy"         // none of the key is idle
+	ColdOtherKey    = "other key"    // there are some, all of other keys
+	ColdFirst       = "first"        // there are none
+)
+
+// coldLocked says why an action gets a new runner.
+func (p *Pool) coldLocked(w want) Cold {
 	if !w.recycle {
-		return "not recycled: recycle-runner is not true"
+		return Cold{ColdNotRecycled, "not recycled: recycle-runner is not true"}
 	}
 	busy := 0
 	for _, r := range p.runners {
@@ -64,15 +77,15 @@ func (p *Pool) coldReasonLocked(w want) string {
 		}
 	}
 	if busy > 0 {
-		return fmt.Sprintf("no runner of this key is idle (busy or starting: %d)", busy)
+		return Cold{ColdBusy, fmt.Sprintf("no runner of this key is idle (busy or starting: %d)", busy)}
 	}
 	if g, ok := p.history.last(w.key); ok {
-		return fmt.Sprintf("%s was %s %v ago: %s", g.id, g.verb, time.Since(g.when).Round(time.Second), g.why)
+		return Cold{string(g.verb), fmt.Sprintf("%s was %s %v ago: %s", g.id, g.verb, time.Since(g.when).Round(time.Second), g.why)}
 	}
 	if r, diff := p.nearestLocked(w.key); r != nil {
-		return fmt.Sprintf("nearest runner %s differs in %s", r.id, diff)
+		return Cold{ColdOtherKey, fmt.Sprintf("nearest runner %s differs in %s", r.id, diff)}
 	}
-	return "first action of this key"
+	return Cold{ColdFirst, "first action of this key"}
 }
 
 // nearestLocked finds the runner whose key differs least. What other tenants

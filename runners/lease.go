@@ -31,6 +31,10 @@ type LeaseInfo struct {
 	Warm bool
 	// ColdReason says in words why it is not warm; empty if it is.
 	ColdReason string
+	// ColdKind is the Cold.Kind of that, and Spare tells that a container was ready all
+	// the same.
+	ColdKind string
+	Spare    bool
 	// WokenFrom is what the runner was before: Starting, Idle or Paused.
 	WokenFrom State
 }

@@ -191,6 +191,7 @@ func (p *Pool) endFreeze(r *runner, period int, f *freezing, err error) {
 		p.doubtLocked(r, "it could not be paused", err)
 	default:
 		r.become(Paused)
+		p.counts.Paused++
 	}
 }
 

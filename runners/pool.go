@@ -51,6 +51,7 @@ type Pool struct {
 	tasks   int       // goroutines
 	stuck   []error   // removals that failed for good
 	demand  map[shape]*demand
+	counts  Counts
 	// memoryAt is when it is looked at again whether memory runs short, which it did
 	// the last time if short is set.
 	memoryAt time.Time
@@ -77,6 +78,7 @@ func NewPool(backend Backend, opts Options) (*Pool, error) {
 		drained: make(chan struct{}),
 		runners: make(map[string]*runner),
 		demand:  make(map[shape]*demand),
+		counts:  Counts{Ended: map[string]int{}},
 	}
 	work, endWork := context.WithCancelCause(context.Background())
 	cleaning, endCleaning := context.WithCancelCause(context.Background())
@@ -168,6 +170,22 @@ func (p *Pool) spawnLocked(task func()) {
 		p.tasks--
 		p.checkDrainedLocked()
 	}()
+}
+
+// Counts are what happened to runners since the pool was made.
+type Counts struct {
+	Started, Paused int
+	// Ended by how, in the words of Cold.Kind.
+	Ended map[string]int
+}
+
+// Counts returns them.
+func (p *Pool) Counts() Counts {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	counts := p.counts
+	counts.Ended = maps.Clone(counts.Ended)
+	return counts
 }
 
 // Snapshot describes all runners, the oldest first.

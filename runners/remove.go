@@ -29,6 +29,7 @@ func (p *Pool) retireLocked(r *runner, why ending) {
 	r.become(Removed)
 	r.period++
 	p.leaving++
+	p.counts.Ended[string(why.verb)]++
 	if r.recycle {
 		p.history.add(gone{id: r.id, key: r.key, when: time.Now(), ending: why})
 	}

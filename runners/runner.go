@@ -21,6 +21,7 @@ type runner struct {
 	key        Key
 	recycle    bool
 	coldReason string // why it was started
+	coldKind   string // of a spare that was adopted
 
 	// Guarded by Pool.mu. instance and image are set once, before the runner is
 	// first busy; whoever has the lease or the removal may read them freely.

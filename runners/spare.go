@@ -88,6 +88,7 @@ func (p *Pool) addLocked() *runner {
 	r := &runner{id: id, number: p.made, dir: filepath.Join(p.opts.Dir, id), created: time.Now(), counted: true}
 	p.runners[id] = r
 	p.counted++
+	p.counts.Started++
 	return r
 }
 
@@ -114,7 +115,8 @@ func (p *Pool) startSpare(r *runner, image Image) {
 
 // adoptLocked makes a spare a runner of the key that is wanted.
 func (p *Pool) adoptLocked(r *runner, w want) {
-	r.coldReason = p.coldReasonLocked(w) + "; a spare was ready"
+	cold := p.coldLocked(w)
+	r.coldReason, r.coldKind = cold.Reason+"; a spare was ready", cold.Kind
 	r.spare, r.key, r.recycle = false, w.key, w.recycle
 }
 

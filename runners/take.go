@@ -117,8 +117,8 @@ func (p *Pool) useLocked(r *runner, w want) *Lease {
 	r.runs++
 	r.period++
 	lease.info = LeaseInfo{RunnerID: r.id, Runs: r.runs, Warm: r.runs > 1, WokenFrom: r.state}
-	if !lease.info.Warm {
-		lease.info.ColdReason = r.coldReason
+	if !lease.info.Warm { // it was a spare until now
+		lease.info.ColdReason, lease.info.ColdKind, lease.info.Spare = r.coldReason, r.coldKind, true
 	}
 	r.become(Busy)
 	return lease
@@ -126,10 +126,12 @@ func (p *Pool) useLocked(r *runner, w want) *Lease {
 
 // reserveLocked makes room for a new runner, whose container is to be started.
 func (p *Pool) reserveLocked(w want) *Lease {
-	reason := p.coldReasonLocked(w)
+	cold := p.coldLocked(w)
 	r := p.addLocked()
-	r.key, r.recycle, r.coldReason, r.runs = w.key, w.recycle, reason, 1
-	return &Lease{pool: p, r: r, info: LeaseInfo{RunnerID: r.id, Runs: 1, ColdReason: reason, WokenFrom: Starting}}
+	r.key, r.recycle, r.coldReason, r.runs = w.key, w.recycle, cold.Reason, 1
+	return &Lease{pool: p, r: r, info: LeaseInfo{
+		RunnerID: r.id, Runs: 1, ColdReason: cold.Reason, ColdKind: cold.Kind, WokenFrom: Starting,
+	}}
 }
 
 // giveBackLocked undoes the grant of a lease that nobody waits for any more.

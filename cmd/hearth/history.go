@@ -7,7 +7,7 @@ import (
 	"github.com/hearth-build/hearth/reapi/execution"
 )
 
-// observe lets the log and the history know of every run that base ends.
+// observe lets the log, the history and the metrics know of every run that base ends.
 func (s *stack) observe(base execution.Executor, runs int, logger *slog.Logger) (execution.Executor, error) {
 	var err error
 	s.history, err = execution.NewHistory(runs)
@@ -15,6 +15,6 @@ func (s *stack) observe(base execution.Executor, runs int, logger *slog.Logger) 
 		return nil, err
 	}
 	return execution.WithObservers(base, execution.Observation{
-		StatusOf: reapi.StatusName, Observers: []execution.Observer{s.history.Observe, execution.LogTo(logger)},
+		StatusOf: reapi.StatusName, Observers: []execution.Observer{s.history.Observe, execution.LogTo(logger), s.metrics.observe},
 	}), nil
 }

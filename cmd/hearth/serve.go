@@ -35,7 +35,7 @@ func (c *serveCmd) Run(logger *slog.Logger, stop *stopping) error {
 		return err
 	}
 	defer stack.close(logger)
-	shown := console.Options{Source: stack, Actions: stack.history, Runners: stack.pool, Access: stack.guard.who}
+	shown := console.Options{Source: stack, Actions: stack.history, Runners: stack.pool, Access: stack.guard.who, Metrics: stack.metrics.page}
 	if stack.auditor != nil {
 		shown.Audits = stack.auditor
 	}

@@ -35,6 +35,7 @@ type stack struct {
 	backend   *lateBackend
 	pool      *runners.Pool
 	history   *execution.History
+	metrics   *metrics
 	auditor   *execution.Auditor // nil without --audit-rate
 	scheduler *execution.Scheduler
 	assets    *assets
@@ -61,6 +62,9 @@ func (c *serveCmd) build(ctx context.Context, logger *slog.Logger, s *stack) err
 	if s.guard, err = c.Guard.open(&c.Listening, logger); err != nil {
 		return err
 	}
+	if s.metrics, err = newMetrics(); err != nil {
+		return err
+	}
 	if err := c.openStores(ctx, s, dirs["spool"], logger); err != nil {
 		return err
 	}
@@ -82,8 +86,10 @@ func (c *serveCmd) build(ctx context.Context, logger *slog.Logger, s *stack) err
 	if s.guard.tls != nil {
 		options = append(options, reapi.WithTLS(s.guard.tls))
 	}
-	s.server, err = reapi.NewServer(instances, s.scheduler, options...)
-	return err
+	if s.server, err = reapi.NewServer(instances, s.scheduler, options...); err != nil {
+		return err
+	}
+	return s.metrics.watch(s)
 }
 
 // openStores opens the stores, and removes what an earlier hearth left beside them.
@@ -205,6 +211,9 @@ func (s *stack) close(logger *slog.Logger) {
 	var errs []error
 	if s.guard != nil {
 		s.guard.close()
+	}
+	if s.metrics != nil {
+		errs = append(errs, s.metrics.provider.Shutdown(context.Background()))
 	}
 	if s.inputs != nil {
 		errs = append(errs, s.inputs.close())

@@ -32,11 +32,13 @@ type Options struct {
 	Runners Runners
 	// Audits is nil where nothing is audited.
 	Audits Audits
-	Access access.Authenticator
+	// Metrics is what monitors read.
+	Metrics http.Handler
+	Access  access.Authenticator
 }
 
 // Handler serves the status page at /, the same as JSON at /status.json, the
-// actions that ended at /actions, the runners at /runners, their audit at /audit, and /healthz, which is for
+// actions that ended at /actions, the runners at /runners, their audit at /audit, /metrics, and /healthz, which is for
 // everybody; the other pages show what the caller may see.
 func Handler(o Options) (http.Handler, error) {
 	page, err := template.New("status").Parse(statusPage)
@@ -64,5 +66,8 @@ func Handler(o Options) (http.Handler, error) {
 	}))
 	addRunners(pages, o.Runners, o.Actions)
 	addAudit(pages, o.Audits)
+	if o.Metrics != nil {
+		pages.HandleFunc("GET /metrics", forOperators(o.Metrics.ServeHTTP))
+	}
 	return open, addActions(pages, o.Actions)
 }
