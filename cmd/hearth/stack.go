@@ -121,7 +121,8 @@ func (c *serveCmd) openStores(ctx context.Context, s *stack, spool string, logge
 func (c *serveCmd) openPool(ctx context.Context, s *stack, dir string, logger *slog.Logger) (err error) {
 	s.backend = newLateBackend(podman.Options{
 		DataDir: c.DataDir, Socket: c.PodmanSocket, HostRoot: c.HostRoot,
-		ExecServer: c.ExecServer, ExecMode: podman.ExecMode(c.ExecMode), Memory: int64(c.RunnerMemory), Logger: logger,
+		ExecServer: c.ExecServer, ExecMode: podman.ExecMode(c.ExecMode), Memory: int64(c.RunnerMemory),
+		Processes: c.RunnerProcesses, CPUs: c.RunnerCPUs, Logger: logger,
 	}, logger)
 	if _, err := s.backend.open(ctx); err != nil {
 		logger.Warn("actions cannot run until this is mended; the cache works", "error", err)

@@ -32,7 +32,10 @@ type Backend struct {
 	cgroups    cgroups
 	limits     []spec.POSIXRlimit
 	memory     int64  // that a runner may use; 0: no limit can be set
+	processes  int64  // that a runner may have; 0: no limit can be set
+	cpus       int    // that a runner may use; 0: no limit can be set
 	execServer string // a copy of the program
+	seccomp    string // the profile's file
 	pulls      *pulls
 	lock       *os.File
 
@@ -91,6 +94,10 @@ func (b *Backend) open(ctx context.Context) error {
 	if err := copyProgram(b.opts.ExecServer, b.execServer); err != nil {
 		return fmt.Errorf("copy the exec server: %w", err)
 	}
+	b.seccomp = filepath.Join(dir, seccompFile)
+	if err := writeSeccomp(b.seccomp); err != nil {
+		return err
+	}
 	if err := shareMount(b.opts.DataDir); err != nil {
 		b.log.Warn("what is mounted into a work directory will not be seen in its container", "error", err)
 	}
@@ -107,11 +114,8 @@ func (b *Backend) openService(ctx context.Context) error {
 		return err
 	}
 	b.cgroups, b.limits = plan.cgroups, plan.limits
-	if b.memory, err = b.cgroups.memoryLimit(b.opts.Memory); err != nil {
+	if err := b.setLimits(); err != nil {
 		return err
-	}
-	if b.memory == 0 {
-		b.log.Warn("actions can use all of the machine's memory: its cgroups have no memory controller")
 	}
 	conn, err := findService(ctx, b.opts, plan)
 	if err != nil {

@@ -10,8 +10,6 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
-
-	spec "github.com/opencontainers/runtime-spec/specs-go"
 )
 
 // LeastMemory is what a runner must be allowed: its exec server takes some 10 MB.
@@ -75,16 +73,6 @@ func (c cgroups) memoryLimit(asked int64) (int64, error) {
 	}
 	total, err := c.machineMemory()
 	return max(total/8*7, LeastMemory), err
-}
-
-// resources limits a container. It may not swap: that would slow down everybody
-// else before it is stopped.
-func (b *Backend) resources() *spec.LinuxResources {
-	if b.memory == 0 {
-		return nil
-	}
-	limit := b.memory
-	return &spec.LinuxResources{Memory: &spec.LinuxMemory{Limit: &limit, Swap: &limit}}
 }
 
 // share is the size of a file system in memory: a part of what the runner may

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 )
 
 // ExecMode says how commands get into a container.
@@ -42,6 +43,11 @@ type Options struct {
 	// Memory is the most that a runner may use, in bytes, all of its processes and
 	// files in memory together. Default: seven eighths of the machine's.
 	Memory int64
+	// Processes is how many processes and threads a runner may have at a time.
+	// Default: DefaultProcesses.
+	Processes int64
+	// CPUs is how many a runner may keep busy. Default: the machine's.
+	CPUs int
 	// Logger for what happens to the service. Default: none.
 	Logger *slog.Logger
 }
@@ -55,6 +61,12 @@ func (o Options) withDefaults() Options {
 	}
 	if o.HostRoot == "" {
 		o.HostRoot = "/"
+	}
+	if o.Processes == 0 {
+		o.Processes = DefaultProcesses
+	}
+	if o.CPUs == 0 {
+		o.CPUs = runtime.NumCPU()
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -81,6 +93,12 @@ func (o Options) Validate() error {
 	}
 	if o.Memory != 0 && o.Memory < LeastMemory {
 		bad("Memory is %d: it must be at least %d", o.Memory, LeastMemory)
+	}
+	if o.Processes < LeastProcesses {
+		bad("Processes is %d: it must be at least %d", o.Processes, LeastProcesses)
+	}
+	if o.CPUs < 0 {
+		bad("CPUs is %d: it cannot be negative", o.CPUs)
 	}
 	if err := checkStatic(o.ExecServer); err != nil {
 		bad("ExecServer: %w", err)

@@ -78,9 +78,10 @@ func (b *Backend) containerSpec(s runners.Spec) *specgen.SpecGenerator {
 	g.ResourceLimits = b.resources()
 	g.HealthConfig = &manifest.Schema2HealthConfig{Test: []string{"NONE"}}
 	g.ContainerSecurityConfig = security()
+	g.SeccompProfilePath = b.seccomp
 	g.Mounts = b.mounts(s)
 	g.Entrypoint = []string{containerExecServer}
-	g.Command = []string{"--socket", containerCtlDir + "/" + socketFile, "--own-ipc"}
+	g.Command = []string{"--socket", containerCtlDir + "/" + socketFile, "--private", containerCtlDir, "--own-ipc"}
 	for _, dir := range b.scratch(s) {
 		g.Command = append(g.Command, "--scratch", dir)
 	}
@@ -114,12 +115,12 @@ func networkOf(network string) specgen.Namespace {
 	}
 }
 
-// scratch directories are those that any command may write to: they are emptied
-// after each.
+// scratch directories are those that any command may write to, and /run, where
+// root writes: they are emptied after each.
 func (b *Backend) scratch(s runners.Spec) []string {
 	dirs := []string{"/tmp", "/var/tmp", "/dev/shm", "/dev/mqueue"}
 	if s.Image.Name == runners.HostImage {
-		dirs = append(dirs, "/run/lock")
+		dirs = append(dirs, "/run/lock", "/run")
 	}
 	return dirs
 }
@@ -128,7 +129,8 @@ func (b *Backend) scratch(s runners.Spec) []string {
 // the image has there.
 func (b *Backend) mounts(s runners.Spec) []spec.Mount {
 	mounts := []spec.Mount{
-		tmpfs(containerDir, "mode=755", b.share(smallPart)),
+		// A runtime makes it read-only when everything is mounted in it.
+		tmpfs(containerDir, "mode=755", b.share(smallPart), "ro"),
 		bind(b.execServer, containerExecServer, "bind", "ro", "rprivate"),
 		bind(filepath.Join(s.Dir, ctlDir), containerCtlDir, "bind", "rw", "rprivate", "noexec"),
 		// Of what the host mounts below later, all appears, and vanishes again.
@@ -143,10 +145,10 @@ func (b *Backend) mounts(s runners.Spec) []spec.Mount {
 }
 
 // tmpfs without a copy of what the image has there, which runtimes make unasked.
-func tmpfs(path, mode, size string) spec.Mount {
+func tmpfs(path, mode, size string, more ...string) spec.Mount {
 	m := spec.Mount{
 		Destination: path, Type: "tmpfs", Source: "tmpfs",
-		Options: []string{"rw", "nosuid", "nodev", "notmpcopyup", mode},
+		Options: append(more, "nosuid", "nodev", "notmpcopyup", mode),
 	}
 	if size != "" {
 		m.Options = append(m.Options, size)
