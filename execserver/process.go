@@ -29,8 +29,8 @@ func isolate() error {
 	return nil
 }
 
-// catchSignals makes these signals have no effect here and their default effect
-// in commands. A signal that is ignored when a process is started stays ignored
+// catchSignals makes these signals have no effect here, though a command that is
+// root may send them, and their default effect in commands. A signal that is ignored when a process is started stays ignored
 // in all its descendants unless something catches it, and the Go runtime leaves
 // these as they are. A caught SIGPIPE also keeps a broken stderr from ending the
 // server.
@@ -38,7 +38,10 @@ func catchSignals() (stop func()) {
 	resetReserved()
 	caught := make(chan os.Signal, 1) // never read; signals beyond the first are dropped
 	signal.Notify(caught, syscall.SIGHUP, syscall.SIGINT, syscall.SIGTERM, syscall.SIGPIPE,
-		syscall.SIGTSTP, syscall.SIGTTIN, syscall.SIGTTOU, syscall.SIGCONT)
+		syscall.SIGTSTP, syscall.SIGTTIN, syscall.SIGTTOU, syscall.SIGCONT,
+		syscall.SIGQUIT, syscall.SIGABRT, syscall.SIGSEGV, syscall.SIGBUS, syscall.SIGFPE, syscall.SIGILL, syscall.SIGTRAP,
+		syscall.SIGSYS, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGALRM, syscall.SIGVTALRM, syscall.SIGXCPU, syscall.SIGXFSZ,
+		syscall.SIGIO, syscall.SIGPWR, syscall.SIGSTKFLT)
 	return func() { signal.Stop(caught) }
 }
 

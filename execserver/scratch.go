@@ -3,6 +3,8 @@ package execserver
 import (
 	"errors"
 	"fmt"
+	"os"
+	"slices"
 	"strconv"
 
 	"golang.org/x/sys/unix"
@@ -14,6 +16,8 @@ type scratch struct {
 	path     string
 	mode     uint32
 	uid, gid int
+	// given are the names that were there at first: mount points may be among them.
+	given []string
 }
 
 // newScratch makes the directory if it is missing and remembers how it is.
@@ -34,21 +38,38 @@ func newScratch(path string) (scratch, error) {
 	if st.Mode&unix.S_IFMT != unix.S_IFDIR {
 		return scratch{}, fmt.Errorf("scratch directory %s is no directory", path)
 	}
-	return scratch{path: path, mode: st.Mode & 0o7777, uid: int(st.Uid), gid: int(st.Gid)}, nil
+	s := scratch{path: path, mode: st.Mode & 0o7777, uid: int(st.Uid), gid: int(st.Gid)}
+	entries, err := os.ReadDir(path)
+	if err != nil {
+		return scratch{}, fmt.Errorf("scratch directory %s: %w", path, err)
+	}
+	for _, e := range entries {
+		s.given = append(s.given, e.Name())
+	}
+	return s, nil
 }
 
-// empty removes all that is in the directory and gives it back its mode and
-// owner. Symbolic links are removed, never followed.
+// empty gives the directory back its mode and owner, without which there may be
+// no way to what is in it, and removes all that. Symbolic links are removed, never
+// followed.
 func (s scratch) empty() (err error) {
 	fd, err := unix.Open(s.path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return fmt.Errorf("empty %s: %w", s.path, err)
 	}
 	defer func() { err = errors.Join(err, unix.Close(fd)) }()
-	e := emptier{top: fd}
+	if err := s.restore(fd); err != nil {
+		return err
+	}
+	e := emptier{top: fd, given: s.given}
 	if err := e.empty(fd, 0); err != nil {
 		return fmt.Errorf("empty %s: %w", s.path, err)
 	}
+	return nil
+}
+
+// restore gives the directory back its mode and owner.
+func (s scratch) restore(fd int) error {
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
 		return fmt.Errorf("empty %s: %w", s.path, err)
@@ -70,6 +91,7 @@ func (s scratch) empty() (err error) {
 type emptier struct {
 	top   int // the directory to empty
 	moved int // deep trees moved up to it
+	given []string
 }
 
 // maxDepth of the recursion; a tree that is deeper is cut and moved to the top.
@@ -104,10 +126,14 @@ func (e *emptier) pass(dir, depth int) (int, error) {
 		}
 		_, _, names = unix.ParseDirent(room[:n], -1, names[:0])
 		for _, name := range names {
-			if err := e.remove(dir, name, depth); err != nil {
+			switch err := e.remove(dir, name, depth); {
+			case depth == 0 && errors.Is(err, unix.EBUSY) && slices.Contains(e.given, name):
+				// One of the container's own mounts.
+			case err != nil:
 				return count, fmt.Errorf("remove %q: %w", name, err)
+			default:
+				count++
 			}
-			count++
 		}
 	}
 }

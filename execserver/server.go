@@ -31,6 +31,9 @@ type Config struct {
 	// KillPatience is how long killed processes may take to end before the
 	// container is given up; 0: 20 seconds.
 	KillPatience time.Duration
+	// Private is the directory of the socket, which nothing else is in: the container
+	// is given up when a command changes that. Empty: it is not looked at.
+	Private string
 	// Log gets a line for each thing that an operator should know of; nil: none.
 	Log *log.Logger
 }
@@ -82,6 +85,9 @@ type server struct {
 	// are empty; used carries it to where they are emptied.
 	slot, used chan struct{}
 
+	traits  *traits
+	private *private
+	byRoot  bool // the command was root's, who may change those two
 	scratch []scratch
 	stdin   int // of all commands: /dev/null
 	wake    *waker
@@ -116,6 +122,12 @@ func newServer(cfg Config) (*server, error) {
 		return nil, errors.Join(err, unix.Close(s.stdin))
 	}
 	s.sender.wake = s.wake.wake
+	if s.traits, err = readTraits(); err != nil {
+		return nil, errors.Join(err, s.close())
+	}
+	if s.private, err = openPrivate(cfg.Private); err != nil {
+		return nil, errors.Join(err, s.close())
+	}
 	if s.score, err = openOOMScore(); err != nil {
 		s.Log.Printf("when memory runs out, the kernel may end this server instead of a command: %v", err)
 	}
@@ -152,6 +164,7 @@ func (s *server) Run(req *execpb.RunRequest, stream grpc.ServerStreamingServer[e
 	if invalid != nil {
 		return refuse(stream, invalid)
 	}
+	s.byRoot = cmd.UID == 0
 	err := s.run(ctx, &cmd, stream)
 	if ctx.Err() != nil {
 		return status.FromContextError(ctx.Err()).Err()
@@ -234,6 +247,9 @@ func (s *server) cleanUp() error {
 	}
 	if s.OwnIPC {
 		errs = append(errs, removeSysV())
+	}
+	if s.byRoot {
+		errs = append(errs, s.traits.check(), s.private.check())
 	}
 	return errors.Join(errs...)
 }

@@ -26,7 +26,7 @@ func main() {
 }
 
 func run(args []string, stdout io.Writer) error {
-	var socket string
+	var socket, private string
 	var version, ownIPC bool
 	var scratch list
 	var patience time.Duration
@@ -34,6 +34,7 @@ func run(args []string, stdout io.Writer) error {
 	flags.StringVar(&socket, "socket", "", "serve on a unix socket that is made at this `path`")
 	flags.Var(&scratch, "scratch", "empty this `directory` after each command; may be repeated")
 	flags.BoolVar(&ownIPC, "own-ipc", false, "the IPC namespace is the container's own: remove what commands leave in it")
+	flags.StringVar(&private, "private", "", "give the container up when a command changes what is in this `directory`, the socket's")
 	flags.DurationVar(&patience, "kill-patience", 0, "give the container up when processes are left so `long` after they were killed (default 20s)")
 	flags.BoolVar(&version, "version", false, "print the version and exit")
 	if err := flags.Parse(args); err != nil {
@@ -49,6 +50,7 @@ func run(args []string, stdout io.Writer) error {
 	return serve(socket, execserver.Config{
 		Scratch:      scratch,
 		OwnIPC:       ownIPC,
+		Private:      private,
 		KillPatience: patience,
 		Log:          log.New(os.Stderr, "hearth-execserver: ", log.LstdFlags|log.LUTC),
 	})
