@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -78,6 +79,7 @@ func (a *attempt) run(ctx context.Context, spoolDir string, maxPrinted int64) *O
 		if err := staged.Remove(); err != nil {
 			a.lease.Discard(fmt.Sprintf("its input root could not be removed: %v", err))
 		}
+		a.lookBeside()
 	}()
 	if err := tree.Prepare(a.root, a.job.outputs, a.job.stageOptions()); err != nil {
 		return failed(err)
@@ -99,6 +101,23 @@ func (a *attempt) run(ctx context.Context, spoolDir string, maxPrinted int64) *O
 	out.Message = joinMessages(out.Message, changedInputs(staged, a.job.outputs))
 	a.judge(res, out)
 	return out
+}
+
+// lookBeside gives the runner up if the action left anything beside its input
+// root, where root may write: others would find it.
+func (a *attempt) lookBeside() {
+	if a.job.command.UID != 0 {
+		return
+	}
+	entries, err := os.ReadDir(a.lease.Dir())
+	if err != nil {
+		a.lease.Discard(fmt.Sprintf("its work directory could not be read: %v", err))
+	}
+	for _, e := range entries {
+		if e.Name() != rootName {
+			a.lease.Discard(fmt.Sprintf("its last action left %.100q beside its input root", e.Name()))
+		}
+	}
 }
 
 // collect turns what the command left into an outcome.
