@@ -23,6 +23,8 @@ type victim struct {
 	// user are the properties that say as whom they run.
 	user []string
 	mode string // of input roots
+	// planted is what is on the host, and none of theirs.
+	planted []string
 }
 
 // hostileProcesses is how many processes a runner may have in these tests.
@@ -32,6 +34,7 @@ const hostileProcesses = 300
 // action in the same container are as if it had not been.
 func TestHostileActions(t *testing.T) {
 	attacker := buildAttacker(t)
+	secret, socket := plant(t)
 	for _, mode := range []string{"mount", "copy"} {
 		t.Run(mode, func(t *testing.T) {
 			dataDir := filepath.Join(shortTempDir(t), "data")
@@ -42,11 +45,13 @@ func TestHostileActions(t *testing.T) {
 			files["run"] = string(attacker)
 			root := c.tree(files)
 			for _, user := range []string{"nobody", "root"} {
-				v := &victim{caller: c, h: h, root: root, user: []string{"recycle-runner"}, mode: mode}
+				v := &victim{caller: c, h: h, root: root, user: []string{"recycle-runner"}, mode: mode, planted: []string{secret, socket}}
 				if user == "root" {
 					v.user = append(v.user, "dockerRunAsRoot")
 				}
 				t.Run(user, v.attack)
+				t.Run(user+"/Neighbours", v.neighbours)
+				v.noTrace(t)
 			}
 			c.holdsAll(files)
 		})
@@ -181,7 +186,6 @@ func (v *victim) attacks() []attack {
 		{name: "ExecServer", script: "exec ./run server", check: nothingPossible(20)},
 		{name: "Inputs", script: "exec ./run inputs", check: ends},
 		{name: "Leave", script: "exec ./run leave", burns: root, check: ends},
-		{name: "Tree", script: "exec ./run tree", check: ends},
 		{name: "KillEverybody", script: "exec ./run server everybody", check: func(*testing.T, outcome) {}},
 		{name: "Settings", script: "exec ./run server settings", burns: root, check: ends},
 		{name: "ForkBomb", script: "exec ./run bomb", check: ends},
@@ -193,12 +197,15 @@ func (v *victim) attacks() []attack {
 		}
 		all = append(all, a)
 	}
-	return all
+	return append(all, v.outputsAttacks()...)
 }
 
 // offLimits is what of the host must be out of reach.
 func (v *victim) offLimits() []string {
-	return []string{v.h.dataDir, filepath.Join(v.h.dataDir, "store"), "/root/.bashrc", "/home/x", strings.TrimPrefix(v.h.endpoint(v.t), "grpc://")}
+	return append([]string{
+		v.h.dataDir, filepath.Join(v.h.dataDir, "store"), "/root/.bashrc", "/etc/shadow", "/var/lib/containers/storage",
+		strings.TrimPrefix(v.h.endpoint(v.t), "grpc://"), strings.TrimPrefix(v.h.console, "http://"),
+	}, v.planted...)
 }
 
 // ends is for attacks that do what they want, to nobody's harm.

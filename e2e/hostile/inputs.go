@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 
@@ -23,13 +24,12 @@ func inputs([]string) error {
 	if err != nil {
 		return err
 	}
-	done := map[string]int{}
+	done, harms := map[string]int{}, byDescriptor()
+	maps.Copy(harms, byName())
 	for _, path := range files {
-		for _, harms := range []map[string]func(path string) error{byDescriptor(), byName()} {
-			for what, harm := range harms {
-				if err := harm(path); err == nil {
-					done[what]++
-				}
+		for what, harm := range harms {
+			if err := harm(path); err == nil {
+				done[what]++
 			}
 		}
 	}

@@ -8,6 +8,7 @@
 //	hostile tree          leaves an input root that is hard to remove
 //	hostile swap          goes on to replace outputs while they are collected
 //	hostile bomb          makes processes until it may not
+//	hostile socket PATH   makes a socket
 //	hostile look          prints all that an action can tell of its surroundings
 //
 // What had to fail and did not is printed with the word POSSIBLE.
@@ -26,7 +27,7 @@ func main() {
 	name, args := os.Args[1], os.Args[2:]
 	harm, ok := map[string]func(args []string) error{
 		"confined": confined, "server": server, "inputs": inputs, "leave": leave,
-		"tree": tree, "swap": swap, "swapping": swapping, "bomb": bomb, "look": look, "wait": wait,
+		"tree": tree, "swap": swap, "swapping": swapping, "bomb": bomb, "look": look, "wait": wait, "socket": socket,
 	}[name]
 	if !ok {
 		fmt.Fprintf(os.Stderr, "there is no harm %q\n", name)

@@ -91,6 +91,8 @@ func swapping([]string) error {
 	}
 }
 
+func socket(args []string) error { return unix.Mknod(args[0], unix.S_IFSOCK|0o666, 0) }
+
 // bomb makes processes that make processes.
 func bomb([]string) error {
 	ignoreSignals()

@@ -76,7 +76,7 @@ func TestHostImageWritesNothingToTheHost(t *testing.T) {
 // TestHostRoot: another directory as the host, with a file system below it.
 func TestHostRoot(t *testing.T) {
 	root := t.TempDir()
-	for _, dir := range []string{"bin", "usr/more", "etc", "secrets", "var/lib/app", "var/db"} {
+	for _, dir := range []string{"bin", "usr/more", "etc", "secrets", "var/lib/texmf", "var/lib/app", "var/db"} {
 		if err := os.MkdirAll(filepath.Join(root, dir), 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -85,7 +85,7 @@ func TestHostRoot(t *testing.T) {
 	if err != nil {
 		t.Fatalf("busybox-static is needed: %v", err)
 	}
-	for name, content := range map[string]string{"secrets/key": "hush", "var/db/key": "hush", "swap": "hush", "var/lib/app/data": "open"} {
+	for name, content := range map[string]string{"secrets/key": "hush", "var/db/key": "hush", "swap": "hush", "var/lib/texmf/data": "open", "var/lib/app/key": "hush"} {
 		if err := os.WriteFile(filepath.Join(root, name), []byte(content), 0o644); err != nil {
 			t.Fatal(err)
 		}
@@ -109,8 +109,8 @@ func TestHostRoot(t *testing.T) {
 	opts.HostRoot = root
 	b := open(t, opts)
 	r := start(t, b, runners.HostImage)
-	script := "read a < /usr/more/file; read b < /var/lib/app/data; echo $a $b; for f in /secrets/* /var/db/*; do echo $f; done; read c < /swap; echo $c"
-	if out, want := r.run(asRoot(script)), "mounted open\n/secrets/*\n/var/db/*\n\n"; out != want {
+	script := "read a < /usr/more/file; read b < /var/lib/texmf/data; echo $a $b; for f in /secrets/* /var/db/* /var/lib/app/*; do echo $f; done; read c < /swap; echo $c"
+	if out, want := r.run(asRoot(script)), "mounted open\n/secrets/*\n/var/db/*\n/var/lib/app/*\n\n"; out != want {
 		t.Errorf("printed %q, want %q", out, want)
 	}
 	plain, err := open(t, options(t.TempDir())).Resolve(ctx(t), runners.ImageRef{Name: runners.HostImage})

@@ -67,19 +67,28 @@ func special(name string) bool {
 	return slices.Contains([]string{"dev", "proc", "sys", "run", "tmp", "var", "hearth"}, name)
 }
 
+// ofTools tells what of /var/lib belongs to compilers and the like. The rest is
+// what services keep, which root in a container could read: it can become any user.
+func ofTools(name string) bool {
+	return slices.Contains([]string{
+		"alternatives", "apt", "dpkg", "emacsen-common", "gems", "ghc", "ocaml", "pacman", "python", "rpm", "rpm-state",
+		"sgml-base", "tex-common", "texlive", "texmf", "xml-core",
+	}, name)
+}
+
 // view looks at the root as it is now. Its cost, of some milliseconds, is part
 // of each start, so that what was added since is never shown.
 func (h hostImage) view() (hostView, error) {
 	v := viewer{root: h.root}
 	v.coverUnless("/", func(name string) bool { return shown(name) || special(name) })
 	v.coverUnless("/var", func(name string) bool { return name == "lib" || name == "tmp" })
+	v.coverUnless("/var/lib", ofTools)
 	v.coverUnreadable("/etc", 16)
-	for _, dir := range []string{"/opt", "/var/lib", "/usr/local"} {
-		v.coverUnreadable(dir, 1)
+	for _, dir := range []string{"/opt", "/usr/local"} {
+		v.coverUnreadable(dir, 1) // all that is in them would take too long to look at
 	}
 	// Whatever their modes are.
-	v.masked = append(v.masked, "/etc/shadow", "/etc/gshadow", "/etc/ssl/private",
-		"/var/lib/containers", "/var/lib/containerd", "/var/lib/docker")
+	v.masked = append(v.masked, "/etc/shadow", "/etc/gshadow", "/etc/ssl/private")
 	keys, err := filepath.Glob(filepath.Join(h.root, "etc/ssh/ssh_host_*_key"))
 	if err != nil {
 		return hostView{}, err

@@ -11,7 +11,7 @@ import (
 // but what does that.
 const (
 	notElsewhere = "^TestOn"
-	short        = "^(TestHostImage|TestImage|TestFreezeIsFast|TestMemoryRunsOut|TestManySmallProcesses|TestServerRunsOutOfMemory|TestFullTmp|TestActionsAreConfined|TestCloseLeavesNothing|TestProbe|TestPodmanExec)$"
+	short        = "^(TestHostImage|TestImage|TestFreezeIsFast|TestMemoryRunsOut|TestManySmallProcesses|TestServerRunsOutOfMemory|TestFullTmp|TestActionsAreConfined|TestRunnersAreLimited|TestCloseLeavesNothing|TestProbe|TestPodmanExec)$"
 )
 
 // TestOnCgroupV1 is about this host's podman without the cgroup v2 that may be
