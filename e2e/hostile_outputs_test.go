@@ -3,6 +3,7 @@ package e2e_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"net"
 	"os"
@@ -169,7 +170,9 @@ func TestDiskFilledByAction(t *testing.T) {
 				if o.exit == 0 || !strings.Contains(strings.ToLower(o.printed), "no space left") {
 					t.Errorf("exit code %d: %s", o.exit, o.printed)
 				}
-				h.settle(t)
+				// In the server's own mount namespace.
+				trash := fmt.Sprintf("/proc/%d/root%s", h.cmd.Process.Pid, filepath.Join(dataDir, "trash"))
+				waitFor(t, "what filled the disk to be removed", func() bool { return entries(t, trash) == 0 })
 				after, next := v.look(t)
 				compare(t, before, after)
 				if next != runner {

@@ -39,7 +39,7 @@ func TestHostileActions(t *testing.T) {
 		t.Run(mode, func(t *testing.T) {
 			dataDir := filepath.Join(shortTempDir(t), "data")
 			h := startCommand(t, dataDir, exec.Command(program(t), append(serveArgs("/", dataDir), "--input-roots="+mode,
-				"--slots=2", "--runner-memory=512MiB", "--runner-cpus=2", fmt.Sprint("--runner-processes=", hostileProcesses))...))
+				"--slots=2", "--orphan-grace=100ms", "--runner-memory=512MiB", "--runner-cpus=2", fmt.Sprint("--runner-processes=", hostileProcesses))...))
 			c := newCaller(t, h)
 			files := inputs()
 			files["run"] = string(attacker)
