@@ -29,6 +29,7 @@ require (
 
 require (
 	github.com/prometheus/otlptranslator v1.0.0 // indirect
+	github.com/seccomp/libseccomp-golang v0.11.1 // indirect
 	github.com/spiffe/go-spiffe/v2 v2.8.1 // indirect
 	go.opentelemetry.io/otel/sdk v1.47.0 // indirect
 	golang.org/x/oauth2 v0.37.0 // indirect

@@ -190,6 +190,9 @@ func (v *victim) attacks() []attack {
 		{name: "Settings", script: "exec ./run server settings", burns: root, check: ends},
 		{name: "ForkBomb", script: "exec ./run bomb", check: ends},
 	}
+	if v.mode == "copy" { // for the rest it does not matter how input roots are made
+		return append(all, v.outputsAttacks()...)
+	}
 	for _, signal := range []syscall.Signal{syscall.SIGQUIT, syscall.SIGKILL, syscall.SIGSEGV, syscall.SIGSTOP, syscall.SIGUSR1, syscall.SIGTERM} {
 		a := attack{name: "Signal " + signal.String(), script: fmt.Sprintf("exec ./run server %d", signal), check: ends}
 		if root && signal == syscall.SIGTERM { // by which a host stops a container: its action is lost

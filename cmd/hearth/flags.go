@@ -49,7 +49,7 @@ type serveCmd struct {
 	HostRoot        string            `help:"Directory that the container image \"host\" shows." default:"/" type:"path"`
 	RunnerMemory    bytesFlag         `help:"Most memory that a container may use, such as 8GiB; 0 takes seven eighths of the machine's." default:"0"`
 	HostNetwork     bool              `help:"Let actions use the host's own network, with all that listens on its loopback, if they ask for network=host." name:"allow-host-network"`
-	RunnerProcesses int64             `help:"Most processes and threads that a container may have." default:"4096"`
+	RunnerProcesses int64             `help:"Most processes and threads that a container may have; 0 takes 4096." default:"0"`
 	RunnerCPUs      int               `help:"Most CPUs that a container may keep busy; 0 takes all of the machine's." name:"runner-cpus" default:"0"`
 	PodmanSocket    string            `help:"Socket of a podman service; default: podman's own, or else a service that hearth starts." placeholder:"PATH"`
 	DefaultProperty map[string]string `help:"Platform properties of actions that do not set them." placeholder:"NAME=VALUE"`
@@ -87,8 +87,8 @@ func (c *serveCmd) validate() error {
 	if c.RunnerMemory < 0 || c.RunnerMemory > 0 && int64(c.RunnerMemory) < podman.LeastMemory {
 		errs = append(errs, fmt.Errorf("--runner-memory is %d bytes: it must be at least 64MiB, or 0 for seven eighths of the machine's", int64(c.RunnerMemory)))
 	}
-	if c.RunnerProcesses < podman.LeastProcesses {
-		errs = append(errs, fmt.Errorf("--runner-processes is %d: it must be at least %d", c.RunnerProcesses, podman.LeastProcesses))
+	if c.RunnerProcesses != 0 && c.RunnerProcesses < podman.LeastProcesses {
+		errs = append(errs, fmt.Errorf("--runner-processes is %d: it must be at least %d, or 0 for %d", c.RunnerProcesses, podman.LeastProcesses, podman.DefaultProcesses))
 	}
 	if c.MaxBytes < 0 || c.RunnerCPUs < 0 || c.MaxRunners < 0 || c.PauseDelay < 0 || c.OrphanGrace < 0 || c.DrainTimeout < 0 {
 		errs = append(errs, errors.New("--max-bytes, --max-runners, --runner-cpus, --pause-delay, --orphan-grace and --drain-timeout cannot be negative"))
