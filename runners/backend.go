@@ -20,8 +20,9 @@ type (
 type Backend interface {
 	// Resolve finds out what an image name means now, pulling the image if the
 	// host lacks it. Concurrent calls for one name share one pull, and a caller
-	// that gives up does not abort the pull of the others. An image that cannot
-	// be had: ErrImage.
+	// that gives up does not abort the pull of the others. An image that is on the
+	// host because of somebody's credentials is given to those alone for whose its
+	// registry gives it now. An image that cannot be had: ErrImage.
 	Resolve(ctx context.Context, ref ImageRef) (Image, error)
 	// Start makes and starts a container that is ready to run commands.
 	// On error nothing is left behind.
@@ -29,6 +30,13 @@ type Backend interface {
 	// Sweep removes what earlier processes with the same data directory left
 	// (containers, mounts, directories of runners) and says how many it removed.
 	Sweep(ctx context.Context) (int, error)
+}
+
+// PullTeller is a Backend that can tell how a pull goes on.
+type PullTeller interface {
+	// ResolveTelling is Backend.Resolve. It calls tell, from one goroutine at a time
+	// and until the pull has ended, with words that follow "pulling container image X: ".
+	ResolveTelling(ctx context.Context, ref ImageRef, tell func(said string)) (Image, error)
 }
 
 // Instance is one running container.

@@ -17,7 +17,7 @@ func (r ImageRef) GoString() string { return fmt.Sprintf("runners.ImageRef{%q}",
 // images remembers for a while what image names stand for. Concurrent callers
 // share one resolution, which goes on when they give up: the next one gains.
 type images struct {
-	resolve func(ref ImageRef) (Image, error)
+	resolve func(ref ImageRef, tell func(said string)) (Image, error)
 	// spawn starts a goroutine that the pool waits for, or reports false
 	// when it is shutting down. Not called under mu.
 	spawn func(func()) bool
@@ -30,14 +30,16 @@ type images struct {
 // imageEntry is one resolution. Its result is set before done is closed.
 type imageEntry struct {
 	done    chan struct{}
+	said    string        // last, of how it goes on
+	news    chan struct{} // closed and made anew when said changes
 	image   Image
 	err     error
 	expires time.Time // zero until it is resolved
 }
 
-// get returns the image, and whether it was known already; if not, it calls
-// onMiss before it waits.
-func (c *images) get(ctx context.Context, ref ImageRef, onMiss func()) (image Image, known bool, err error) {
+// get returns the image, and whether it was known already; if not, it tells why
+// it waits, and how that goes on.
+func (c *images) get(ctx context.Context, ref ImageRef, tell func(why string)) (image Image, known bool, err error) {
 	c.mu.Lock()
 	e := c.entries[ref]
 	if e != nil && !e.expires.IsZero() {
@@ -50,25 +52,47 @@ func (c *images) get(ctx context.Context, ref ImageRef, onMiss func()) (image Im
 	}
 	fresh := e == nil
 	if fresh {
-		e = &imageEntry{done: make(chan struct{})}
+		e = &imageEntry{done: make(chan struct{}), news: make(chan struct{})}
 		c.pruneLocked()
 		c.entries[ref] = e
 	}
 	c.mu.Unlock()
-	onMiss()
+	tell("looking for container image " + ref.Name + ", or pulling it")
 	if fresh && !c.spawn(func() { c.fill(ref, e) }) {
 		c.finish(ref, e, Image{}, ErrClosed)
 	}
-	select {
-	case <-e.done:
-		return e.image, false, e.err
-	case <-ctx.Done():
-		return Image{}, false, fmt.Errorf("wait for container image %s: %w", ref, context.Cause(ctx))
+	return c.wait(ctx, ref, e, tell)
+}
+
+// wait waits for a resolution, and tells how it goes on.
+func (c *images) wait(ctx context.Context, ref ImageRef, e *imageEntry, tell func(why string)) (image Image, known bool, err error) {
+	told := ""
+	for {
+		c.mu.Lock()
+		said, news := e.said, e.news
+		c.mu.Unlock()
+		if said != told {
+			tell("pulling container image " + ref.Name + ": " + said)
+			told = said
+		}
+		select {
+		case <-e.done:
+			return e.image, false, e.err
+		case <-news:
+		case <-ctx.Done():
+			return Image{}, false, fmt.Errorf("wait for container image %s: %w", ref, context.Cause(ctx))
+		}
 	}
 }
 
 func (c *images) fill(ref ImageRef, e *imageEntry) {
-	image, err := c.resolve(ref)
+	image, err := c.resolve(ref, func(said string) {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		e.said = said
+		close(e.news)
+		e.news = make(chan struct{})
+	})
 	if image.ID == "" && err == nil {
 		err = fmt.Errorf("%w: the container engine gave no ID for %s", ErrLost, ref)
 	}
@@ -113,8 +137,12 @@ func (c *images) pruneLocked() {
 }
 
 // resolveImage asks the backend what an image name stands for.
-func (p *Pool) resolveImage(ref ImageRef) (Image, error) {
-	image, err := p.backend.Resolve(p.work(), ref)
+func (p *Pool) resolveImage(ref ImageRef, tell func(said string)) (image Image, err error) {
+	if teller, ok := p.backend.(PullTeller); ok {
+		image, err = teller.ResolveTelling(p.work(), ref, tell)
+	} else {
+		image, err = p.backend.Resolve(p.work(), ref)
+	}
 	if err != nil {
 		return Image{}, p.backendError("container image "+ref.Name, err)
 	}

@@ -105,9 +105,7 @@ func (p *Pool) Acquire(ctx context.Context, req Request) (*Lease, error) {
 	if req.Platform.canonical == "" {
 		return nil, fmt.Errorf("%w: the request has none; make one with ParsePlatform", ErrPlatform)
 	}
-	image, known, err := p.images.get(ctx, req.Platform.Image, func() {
-		req.tell(StepImage, "looking for container image "+req.Platform.Image.Name+", or pulling it")
-	})
+	image, known, err := p.images.get(ctx, req.Platform.Image, func(why string) { req.tell(StepImage, why) })
 	if err != nil {
 		return nil, err
 	}

@@ -146,7 +146,7 @@ func (p *Pool) loadDemand() error {
 	}
 	for _, d := range list {
 		p.spawn(func() {
-			image, _, err := p.images.get(p.work(), ImageRef{Name: d.Image}, func() {})
+			image, _, err := p.images.get(p.work(), ImageRef{Name: d.Image}, func(string) {})
 			if err != nil {
 				p.log.Info("no spare runners of an image that was wanted earlier", "image", d.Image, "error", err)
 				return

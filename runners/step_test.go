@@ -84,3 +84,44 @@ func TestAllWhoWaitForAnImageAreTold(t *testing.T) {
 		}
 	})
 }
+
+// Who waits for a pull learns how it goes on, and who comes later what was said last.
+func TestAllWhoWaitForAPullAreTold(t *testing.T) {
+	opts := runners.Options{Dir: t.TempDir()}
+	synctest.Test(t, func(t *testing.T) {
+		r := &rig{T: t, fake: runnertest.NewFake(), dir: opts.Dir}
+		words := make(chan string)
+		pool, err := runners.NewPool(&runnertest.PullingFake{Fake: r.fake, Say: func(tell func(string)) {
+			for said := range words {
+				tell(said)
+			}
+		}}, opts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.pool = pool
+		const looking, pulling = "0 looking for container image host", "0 pulling container image host: "
+		var told [2]steps
+		done := make(chan struct{})
+		use := func(i int) {
+			r.use(told[i].of(r.recycled()))
+			done <- struct{}{}
+		}
+		go use(0)
+		words <- "one"
+		synctest.Wait()
+		told[0].want(t, "at first", looking, pulling+"one")
+		go use(1)
+		synctest.Wait()
+		told[1].want(t, "later", looking, pulling+"one")
+		words <- "two"
+		synctest.Wait()
+		for i := range told {
+			told[i].want(t, fmt.Sprint("waiter ", i), pulling+"two")
+		}
+		close(words)
+		<-done
+		<-done
+		r.close()
+	})
+}

@@ -22,7 +22,10 @@ type lateBackend struct {
 	backend *podman.Backend
 }
 
-var _ runners.Backend = (*lateBackend)(nil)
+var (
+	_ runners.Backend    = (*lateBackend)(nil)
+	_ runners.PullTeller = (*lateBackend)(nil)
+)
 
 func newLateBackend(opts podman.Options, logger *slog.Logger) *lateBackend {
 	return &lateBackend{opts: opts, logger: logger}
@@ -55,11 +58,16 @@ func (b *lateBackend) open(ctx context.Context) (*podman.Backend, error) {
 
 // Resolve implements runners.Backend.
 func (b *lateBackend) Resolve(ctx context.Context, ref runners.ImageRef) (runners.Image, error) {
+	return b.ResolveTelling(ctx, ref, func(string) {})
+}
+
+// ResolveTelling implements runners.PullTeller.
+func (b *lateBackend) ResolveTelling(ctx context.Context, ref runners.ImageRef, tell func(said string)) (runners.Image, error) {
 	backend, err := b.open(ctx)
 	if err != nil {
 		return runners.Image{}, err
 	}
-	return backend.Resolve(ctx, ref)
+	return backend.ResolveTelling(ctx, ref, tell)
 }
 
 // Start implements runners.Backend.

@@ -20,6 +20,7 @@ import (
 // Names in the data directory.
 const (
 	ownDir     = "podman"  // of the Backend itself
+	imagesDir  = "images"  // in it, what is known of images that were pulled
 	runnersDir = "runners" // of the runners, made by their Pool
 )
 
@@ -37,6 +38,7 @@ type Backend struct {
 	execServer string // a copy of the program
 	seccomp    string // the profile's file
 	pulls      *pulls
+	images     *imageRecords
 	lock       *os.File
 
 	closing sync.Once
@@ -46,7 +48,10 @@ type Backend struct {
 	live map[string]bool
 }
 
-var _ runners.Backend = (*Backend)(nil)
+var (
+	_ runners.Backend    = (*Backend)(nil)
+	_ runners.PullTeller = (*Backend)(nil)
+)
 
 // Open connects to a podman service, or starts one. An error that is not about
 // the options is a runners.ErrBackend that says what to do. The caller closes
@@ -60,7 +65,7 @@ func Open(ctx context.Context, opts Options) (*Backend, error) {
 		return nil, fmt.Errorf("%w: hearth does not run as root; run it with sudo: it gives the files of an action to "+
 			"the action's own user and mounts them into containers, and rootless podman can do neither", runners.ErrBackend)
 	}
-	b := &Backend{opts: opts, log: opts.Logger, pulls: newPulls(), live: map[string]bool{}}
+	b := &Backend{opts: opts, log: opts.Logger, pulls: newPulls(opts.PullTimeout), live: map[string]bool{}}
 	if err := b.open(ctx); err != nil {
 		err = errors.Join(err, b.Close(context.WithoutCancel(ctx)))
 		if errors.Is(err, runners.ErrBackend) {
@@ -72,7 +77,7 @@ func Open(ctx context.Context, opts Options) (*Backend, error) {
 }
 
 func (b *Backend) open(ctx context.Context) error {
-	for _, name := range []string{ownDir, runnersDir} {
+	for _, name := range []string{ownDir, filepath.Join(ownDir, imagesDir), runnersDir} {
 		if err := os.MkdirAll(filepath.Join(b.opts.DataDir, name), 0o700); err != nil {
 			return fmt.Errorf("make the directories of runners: %w", err)
 		}
@@ -86,6 +91,7 @@ func (b *Backend) open(ctx context.Context) error {
 		return err
 	}
 	dir := filepath.Join(b.opts.DataDir, ownDir)
+	b.images = &imageRecords{dir: filepath.Join(dir, imagesDir)}
 	b.host = hostImage{root: b.opts.HostRoot, private: b.opts.DataDir}
 	if b.lock, err = lockFile(filepath.Join(dir, "lock")); err != nil {
 		return err
@@ -101,7 +107,13 @@ func (b *Backend) open(ctx context.Context) error {
 	if err := shareMount(b.opts.DataDir); err != nil {
 		b.log.Warn("what is mounted into a work directory will not be seen in its container", "error", err)
 	}
-	return b.openService(ctx)
+	if err := b.openService(ctx); err != nil {
+		return err
+	}
+	if b.opts.ImageExpiry > 0 || b.opts.ImageFree > 0 {
+		b.pulls.run(b.tendImages)
+	}
+	return nil
 }
 
 func (b *Backend) openService(ctx context.Context) error {

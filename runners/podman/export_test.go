@@ -1,6 +1,7 @@
 package podman
 
 import (
+	"context"
 	"errors"
 	"testing"
 
@@ -69,6 +70,9 @@ func ChooseRuntime(mode string, installed ...string) (string, error) {
 	})
 	return runtime, err
 }
+
+// RemoveUnwanted is removeUnwanted.
+func RemoveUnwanted(ctx context.Context, b *Backend) error { return b.removeUnwanted(ctx) }
 
 // Qualified is qualified.
 func Qualified(name string) string { return qualified(name) }

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/hearth-build/hearth/runners"
 )
@@ -200,6 +201,44 @@ func TestPullIsShared(t *testing.T) {
 	removeImage(t, name)
 }
 
+// TestPullTells: who waits for a pull learns how it goes on.
+func TestPullTells(t *testing.T) {
+	reg := openRegistry(t)
+	b := open(t, options(t.TempDir()))
+	var said []string
+	_, err := b.ResolveTelling(ctx(t), runners.ImageRef{Name: reg.image("told")}, func(line string) { said = append(said, line) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := strings.Join(said, "\n")
+	for _, want := range []string{"Trying to pull " + reg.image("told"), "Copying blob", "Copying config", "Writing manifest"} {
+		if !strings.Contains(all, want) {
+			t.Errorf("%q was not said, but\n%s", want, all)
+		}
+	}
+	removeImage(t, reg.image("told"))
+}
+
+// TestPullTimeout: a registry that hangs does not hold up the next pull for ever.
+func TestPullTimeout(t *testing.T) {
+	reg := newRegistry(t, layer(t, busybox(t)...))
+	opts := options(t.TempDir())
+	opts.PullTimeout = 500 * time.Millisecond
+	b := open(t, opts)
+	name := reg.image("slow")
+	_, err := b.Resolve(ctx(t), runners.ImageRef{Name: name})
+	if !errors.Is(err, runners.ErrImage) || !strings.Contains(err.Error(), "--pull-timeout") || !strings.Contains(err.Error(), name) {
+		t.Errorf("a registry that hangs: %v", err)
+	}
+	close(reg.release)
+	closeBackend(t, b)
+	opts.PullTimeout = 0 // the default
+	if _, err := open(t, opts).Resolve(ctx(t), runners.ImageRef{Name: name}); err != nil {
+		t.Errorf("once it answers: %v", err)
+	}
+	removeImage(t, name)
+}
+
 // TestPullWithCredentials: they reach the registry, and nobody else.
 func TestPullWithCredentials(t *testing.T) {
 	reg := newRegistry(t, layer(t, busybox(t)...))
@@ -211,11 +250,7 @@ func TestPullWithCredentials(t *testing.T) {
 		t.Errorf("wrong password: %v", err)
 	}
 	ref.Password = reg.password
-	image, err := b.Resolve(ctx(t), ref)
-	if err != nil {
-		t.Fatalf("right password: %v", err)
-	}
-	r := start(t, b, image.ID)
+	r := startRef(t, b, ref)
 	r.run(shell("true"))
 	r.remove()
 	removeImage(t, ref.Name)

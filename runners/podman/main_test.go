@@ -91,7 +91,12 @@ type runner struct {
 // start starts a runner, which is removed at the end of the test.
 func start(t testing.TB, b *podman.Backend, image string) *runner {
 	t.Helper()
-	spec := newSpec(t, b, image)
+	return startRef(t, b, runners.ImageRef{Name: image})
+}
+
+func startRef(t testing.TB, b *podman.Backend, ref runners.ImageRef) *runner {
+	t.Helper()
+	spec := newSpecOf(t, b, ref)
 	in, err := b.Start(ctx(t), spec)
 	if err != nil {
 		t.Fatalf("start: %v", err)
@@ -103,9 +108,14 @@ func start(t testing.TB, b *podman.Backend, image string) *runner {
 
 func newSpec(t testing.TB, b *podman.Backend, image string) runners.Spec {
 	t.Helper()
-	resolved, err := b.Resolve(ctx(t), runners.ImageRef{Name: image})
+	return newSpecOf(t, b, runners.ImageRef{Name: image})
+}
+
+func newSpecOf(t testing.TB, b *podman.Backend, ref runners.ImageRef) runners.Spec {
+	t.Helper()
+	resolved, err := b.Resolve(ctx(t), ref)
 	if err != nil {
-		t.Fatalf("resolve %s: %v", image, err)
+		t.Fatalf("resolve %s: %v", ref, err)
 	}
 	id := fmt.Sprintf("hearth-test-%d-%d", os.Getpid(), time.Now().UnixNano())
 	dir := filepath.Join(b.RunnersDir(), id)

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"time"
 )
 
 // ExecMode says how commands get into a container.
@@ -48,6 +49,15 @@ type Options struct {
 	Processes int64
 	// CPUs is how many a runner may keep busy. Default: the machine's.
 	CPUs int
+	// PullTimeout is how long the pull of an image may take. Default: 30 minutes.
+	PullTimeout time.Duration
+	// ImageExpiry is how long an image is kept that hearth pulled and that nobody
+	// wants. Default: for ever.
+	ImageExpiry time.Duration
+	// ImageFree is how much the file system of podman's images should have free, in
+	// bytes: of images that hearth pulled and that nobody uses, those that were wanted
+	// the longest ago make room. Default: it does not matter.
+	ImageFree int64
 	// Logger for what happens to the service. Default: none.
 	Logger *slog.Logger
 }
@@ -67,6 +77,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.CPUs == 0 {
 		o.CPUs = runtime.NumCPU()
+	}
+	if o.PullTimeout == 0 {
+		o.PullTimeout = 30 * time.Minute
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -99,6 +112,9 @@ func (o Options) Validate() error {
 	}
 	if o.CPUs < 0 {
 		bad("CPUs is %d: it cannot be negative", o.CPUs)
+	}
+	if o.PullTimeout < 0 || o.ImageExpiry < 0 || o.ImageFree < 0 {
+		bad("PullTimeout, ImageExpiry or ImageFree is negative")
 	}
 	if err := checkStatic(o.ExecServer); err != nil {
 		bad("ExecServer: %w", err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/hearth-build/hearth/runners"
 )
@@ -12,6 +13,7 @@ import (
 // goes on when they all give up: to break one off can damage podman's store, and
 // the next one gains.
 type pulls struct {
+	timeout time.Duration // of one
 	// work is the context of all pulls; a function since a context is no field.
 	work     func() context.Context
 	end      context.CancelCauseFunc
@@ -29,13 +31,17 @@ type pull struct {
 	err   error
 }
 
-func newPulls() *pulls {
+func newPulls(timeout time.Duration) *pulls {
 	work, end := context.WithCancelCause(context.Background())
 	return &pulls{
-		work: func() context.Context { return work }, end: end,
+		timeout: timeout,
+		work:    func() context.Context { return work }, end: end,
 		flights: map[runners.ImageRef]*pull{},
 	}
 }
+
+// run runs something else that ends with close.
+func (p *pulls) run(f func(ctx context.Context)) { p.routines.Go(func() { f(p.work()) }) }
 
 // close ends all pulls.
 func (p *pulls) close() {
@@ -72,7 +78,9 @@ func (p *pulls) join(ref runners.ImageRef, do func(context.Context) (runners.Ima
 	flight := &pull{done: make(chan struct{})}
 	p.flights[ref] = flight
 	p.routines.Go(func() {
-		flight.image, flight.err = do(p.work())
+		ctx, cancel := context.WithTimeoutCause(p.work(), p.timeout, &slowPullError{p.timeout})
+		flight.image, flight.err = do(ctx)
+		cancel()
 		p.mu.Lock()
 		delete(p.flights, ref)
 		p.mu.Unlock()

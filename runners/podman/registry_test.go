@@ -17,13 +17,16 @@ import (
 
 // registry serves one image under any name, over plain HTTP on the loopback.
 type registry struct {
+	server             *httptest.Server
 	address            string
 	username, password string // wanted, if not empty
 
 	asked     chan struct{} // gets a token when a manifest is first asked for
 	release   chan struct{} // which is answered once this is closed
 	manifests atomic.Int64
+	layers    atomic.Int64 // downloads
 
+	layer    string // its digest
 	manifest []byte
 	blobs    map[string][]byte // by digest
 }
@@ -39,6 +42,7 @@ const (
 func newRegistry(t *testing.T, layer []byte) *registry {
 	t.Helper()
 	r := &registry{asked: make(chan struct{}, 1), release: make(chan struct{}), blobs: map[string][]byte{}}
+	r.layer = digest(layer)
 	config := marshal(t, map[string]any{
 		"architecture": runtime.GOARCH, "os": "linux",
 		"config": map[string]any{"Env": []string{"PULLED=yes"}},
@@ -49,9 +53,9 @@ func newRegistry(t *testing.T, layer []byte) *registry {
 		"config": r.blob(typeConfig, config),
 		"layers": []any{r.blob(typeLayer, layer)},
 	})
-	server := httptest.NewServer(r)
-	t.Cleanup(server.Close)
-	r.address = strings.TrimPrefix(server.URL, "http://")
+	r.server = httptest.NewServer(r)
+	t.Cleanup(r.server.Close)
+	r.address = strings.TrimPrefix(r.server.URL, "http://")
 	conf := filepath.Join(t.TempDir(), "registries.conf")
 	text := fmt.Sprintf("[[registry]]\nlocation = %q\ninsecure = true\n", r.address)
 	if err := os.WriteFile(conf, []byte(text), 0o644); err != nil {
@@ -96,7 +100,11 @@ func (r *registry) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	case isManifest:
 		r.serveManifest(w, req, reference)
 	default:
-		content, ok := r.blobs[filepath.Base(req.URL.Path)]
+		name := filepath.Base(req.URL.Path)
+		if name == r.layer && req.Method == http.MethodGet {
+			r.layers.Add(1)
+		}
+		content, ok := r.blobs[name]
 		if !ok {
 			w.WriteHeader(http.StatusNotFound)
 		}

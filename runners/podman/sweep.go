@@ -18,8 +18,11 @@ import (
 // Sweep implements runners.Backend: the containers that carry this data
 // directory's label, the conmon processes that watch over nothing any more, and
 // mounts and directories below the runners' directory. Open has ended the
-// service that was left.
+// service that was left. It also finds out what came of pulls that were not ended.
 func (b *Backend) Sweep(ctx context.Context) (int, error) {
+	if err := b.settlePulls(ctx); err != nil {
+		return 0, fmt.Errorf("look for images that an earlier hearth was pulling: %w", err)
+	}
 	found, err := b.leftContainers(ctx)
 	if err != nil {
 		return 0, err

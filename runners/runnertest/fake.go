@@ -137,6 +137,22 @@ func (f *Fake) Resolve(ctx context.Context, ref runners.ImageRef) (runners.Image
 	return runners.Image{Name: ref.Name, ID: id, Env: []string{"PATH=/bin"}}, nil
 }
 
+// PullingFake is a Fake that tells how its pulls go on.
+type PullingFake struct {
+	*Fake
+
+	// Say is called with what tells those who wait, before the image is looked up.
+	Say func(tell func(said string))
+}
+
+var _ runners.PullTeller = (*PullingFake)(nil)
+
+// ResolveTelling implements runners.PullTeller.
+func (f *PullingFake) ResolveTelling(ctx context.Context, ref runners.ImageRef, tell func(said string)) (runners.Image, error) {
+	f.Say(tell)
+	return f.Resolve(ctx, ref)
+}
+
 // Start implements runners.Backend.
 func (f *Fake) Start(ctx context.Context, spec runners.Spec) (runners.Instance, error) {
 	if err := f.enter(ctx, OpStart, spec.ID); err != nil {
