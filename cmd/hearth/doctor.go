@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"time"
 
 	"github.com/hearth-build/hearth/runners/podman"
 )
@@ -17,14 +18,26 @@ type doctorCmd struct {
 	HostRoot     string `help:"Directory that the container image \"host\" shows." default:"/" type:"path"`
 	PodmanSocket string `help:"Socket of a podman service." placeholder:"PATH"`
 	ExecServer   string `help:"The hearth-execserver program; default: the one beside this program." name:"execserver" placeholder:"FILE"`
+
+	Pull             []string      `help:"Instead of the checks: pull a container image ahead, or its newest version. A server may be using the data directory." placeholder:"IMAGE"`
+	PullTimeout      time.Duration `help:"How long a pull may take." default:"30m"`
+	RegistryUsername string        `help:"User name for the registry of the images." placeholder:"NAME"`
+	RegistryPassword string        `help:"Password for it. Set it in the environment, which other users cannot see." placeholder:"PASSWORD"`
 }
 
 // Run makes the checks and prints a line for each.
 func (c *doctorCmd) Run(ctx context.Context, logger *slog.Logger) error {
 	f := &findings{out: os.Stdout}
-	if c.Store {
+	switch {
+	case len(c.Pull) > 0:
+		// What is started from here need not know it.
+		if err := os.Unsetenv(registryPasswordEnv); err != nil {
+			return err
+		}
+		c.pull(ctx, logger, f)
+	case c.Store:
 		c.checkStore(ctx, f, storeCheck{logger: logger, progress: newProgress(os.Stderr)})
-	} else {
+	default:
 		c.checkHost(ctx, logger, f)
 	}
 	if f.problems > 0 {

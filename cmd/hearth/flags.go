@@ -44,6 +44,7 @@ type serveCmd struct {
 	PauseDelay      time.Duration     `help:"How long a container is idle before it may be paused." default:"5s"`
 	IdleTimeout     time.Duration     `help:"How long a container is idle before it is removed." default:"15m"`
 	Limits          limitsFlags       `embed:""`
+	Images          imageFlags        `embed:""`
 	ExecMode        string            `help:"How commands run in a container: execserver, or podman-exec, the slow way to compare with." enum:"execserver,podman-exec" default:"execserver"`
 	ExecServer      string            `help:"The hearth-execserver program; default: the one beside this program." name:"execserver" placeholder:"FILE"`
 	HostRoot        string            `help:"Directory that the container image \"host\" shows." default:"/" type:"path"`
@@ -107,7 +108,7 @@ func (c *serveCmd) validate() error {
 			errs = append(errs, fmt.Errorf("--instance: %w", err))
 		}
 	}
-	errs = append(errs, c.Capacity.validate(), c.Limits.validate(), c.Assets.validate(), c.Listening.validate(), c.Guard.validate(&c.Listening, c.Console),
+	errs = append(errs, c.Capacity.validate(), c.Limits.validate(), c.Images.validate(), c.Assets.validate(), c.Listening.validate(), c.Guard.validate(&c.Listening, c.Console),
 		c.Backing.validate(c.Listening.Listen, c.Instance))
 	var err error
 	if c.ExecServer, err = findExecServer(c.ExecServer); err != nil {

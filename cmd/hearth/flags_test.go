@@ -17,7 +17,7 @@ func goodFlags(t *testing.T) *serveCmd {
 	}
 	return &serveCmd{
 		Slots: 2, MaxQueued: 10, DefaultTimeout: time.Hour, MaxTimeout: time.Hour, MaxPrinted: 1, IdleTimeout: time.Minute,
-		ExecServer: program,
+		Images: imageFlags{PullTimeout: time.Minute}, ExecServer: program,
 	}
 }
 
@@ -32,13 +32,14 @@ func TestValidateFillsIn(t *testing.T) {
 func TestValidateNamesEveryBadFlag(t *testing.T) {
 	c := goodFlags(t)
 	c.Slots, c.MaxQueued, c.DefaultTimeout, c.MaxBytes = 0, -1, 2*time.Hour, -5
+	c.Images = imageFlags{ImageExpiry: time.Minute, ImageMinFree: -1}
 	c.Instance = []string{"a//b", "x/blobs"}
 	c.ExecServer = filepath.Join(t.TempDir(), "gone")
 	err := c.validate()
 	if err == nil {
 		t.Fatal("nothing is wrong")
 	}
-	for _, flag := range []string{"--slots", "--max-queued", "--default-timeout", "--max-bytes", "a//b", "x/blobs", "--execserver"} {
+	for _, flag := range []string{"--slots", "--max-queued", "--default-timeout", "--max-bytes", "a//b", "x/blobs", "--execserver", "--pull-timeout", "--image-expiry", "--image-min-free"} {
 		if !strings.Contains(err.Error(), flag) {
 			t.Errorf("%s is not named in: %v", flag, err)
 		}

@@ -119,11 +119,11 @@ func (c *serveCmd) openStores(ctx context.Context, s *stack, spool string, logge
 
 // openPool opens podman, if it is there by now, and the pool of its runners.
 func (c *serveCmd) openPool(ctx context.Context, s *stack, dir string, logger *slog.Logger) (err error) {
-	s.backend = newLateBackend(podman.Options{
+	s.backend = newLateBackend(c.Images.options(podman.Options{
 		DataDir: c.DataDir, Socket: c.PodmanSocket, HostRoot: c.HostRoot,
 		ExecServer: c.ExecServer, ExecMode: podman.ExecMode(c.ExecMode), Memory: int64(c.RunnerMemory),
 		Processes: c.RunnerProcesses, CPUs: c.RunnerCPUs, Logger: logger,
-	}, logger)
+	}), logger)
 	if _, err := s.backend.open(ctx); err != nil {
 		logger.Warn("actions cannot run until this is mended; the cache works", "error", err)
 	}

@@ -25,7 +25,10 @@
 //   - A process is signalled only through a pidfd, or by its process group
 //     before it was waited for: never a process that merely got the same id.
 //   - One Backend at a time uses a data directory.
-//   - Pulls end with Close, and with nothing else.
+//   - Pulls end with Close or their own timeout, and with nothing else.
+//   - An image that credentials brought is used only after its registry has agreed
+//     to those of the request, also after a restart (imagerecord.go).
+//   - Only images that hearth pulled are removed.
 //   - Credentials go to the service through its API, and are never in a log,
 //     an error or the arguments of a process.
 package podman

@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -107,6 +108,49 @@ func TestPrivateImageAfterACrash(t *testing.T) {
 	wantRefused(t, "after the sweep", b, runners.ImageRef{Name: ref.Name})
 	wantRefused(t, "after the sweep, by its ID", b, runners.ImageRef{Name: id})
 	resolve(t, b, ref)
+}
+
+// A doctor pulls for a hearth that runs, and follows a tag that has moved.
+func TestPullAhead(t *testing.T) {
+	reg, ref := privateRegistry(t)
+	opts := options(t.TempDir())
+	b := open(t, opts)
+	ahead := func() podman.Pulled {
+		t.Helper()
+		pulled, err := podman.PullAhead(ctx(t), podman.Options{DataDir: opts.DataDir}, ref, func(string) {})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := strings.TrimSuffix(ref.Name, ":latest") + "@" + digest(reg.manifest); !slices.Contains(pulled.Digests, want) {
+			t.Errorf("resolved to %q, want %q", pulled.Digests, want)
+		}
+		return pulled
+	}
+	first := ahead()
+	wantRefused(t, "pulled ahead with credentials", b, runners.ImageRef{Name: ref.Name})
+	if got := resolve(t, b, ref); got.ID != first.ID || got.Name != ref.Name || first.Name != ref.Name {
+		t.Errorf("%+v is not %+v", got, first.Image)
+	}
+	if n := reg.layers.Load(); n != 1 {
+		t.Errorf("the layer was downloaded %d times", n)
+	}
+	reg.serve(t, layer(t, file{name: "moved", content: []byte(time.Now().String())}))
+	if second := ahead(); second.ID == first.ID {
+		t.Error("a tag that has moved was not followed")
+	}
+	removeImage(t, ref.Name)
+	removeImage(t, first.ID)
+}
+
+func TestPullAheadOfWhatIsNone(t *testing.T) {
+	for name, want := range map[string]string{
+		runners.HostImage: "nothing to pull", "": "no image is named", "localhost/hearth-no-such-image": "podman pull",
+	} {
+		_, err := podman.PullAhead(ctx(t), podman.Options{DataDir: t.TempDir()}, runners.ImageRef{Name: name}, func(string) {})
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, want %q", name, err, want)
+		}
+	}
 }
 
 // What anybody may have needs no registry once it is here.

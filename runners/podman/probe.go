@@ -110,42 +110,22 @@ func freezable(h hierarchy) bool {
 
 // service talks to the service that Open would use, or starts one for a moment.
 func (p *prober) service(ctx context.Context) {
-	conn, err := findService(ctx, p.opts, p.host)
+	found, err := serviceForNow(ctx, p.opts, p.host)
 	if err != nil {
-		p.problem("podman service", err, "start that service, or give hearth no socket and it starts one itself")
+		p.problem("podman service", err, "give hearth no socket and it starts a service itself; if that fails, "+
+			"try `podman system service --time=0 unix:///tmp/try.sock`, and mend what it complains about")
 		return
 	}
-	if conn != nil {
-		p.ok("podman service", "answers at %s", conn.socket)
-		p.info(ctx, conn)
-		return
-	}
-	dir, err := os.MkdirTemp("", "hearth-doctor-")
-	if err != nil {
-		p.problem("podman service", err, "make the temporary directory usable")
-		return
-	}
-	defer func() {
-		if err := os.RemoveAll(dir); err != nil {
-			p.problem("temporary files", err, "remove "+dir)
+	conn, err := found.connect(ctx)
+	if err == nil {
+		if _, foreign := found.(foreignService); foreign {
+			p.ok("podman service", "answers at %s", conn.socket)
+		} else {
+			p.ok("podman service", "none answers at %s; hearth can start one", defaultSocket())
 		}
-	}()
-	opts := p.opts
-	opts.DataDir = dir
-	if err := os.Mkdir(filepath.Join(dir, ownDir), 0o700); err != nil {
-		p.problem("podman service", err, "make the temporary directory usable")
-		return
-	}
-	own, err := startService(ctx, opts, p.host.containersConf())
-	if err != nil {
-		p.problem("podman service", err, "try `podman system service --time=0 unix:///tmp/try.sock`, and mend what it complains about")
-		return
-	}
-	p.ok("podman service", "none answers at %s; hearth can start one", defaultSocket())
-	if conn, err = own.connect(ctx); err == nil {
 		p.info(ctx, conn)
 	}
-	if err := errors.Join(err, own.close(ctx)); err != nil {
+	if err := errors.Join(err, found.close(ctx)); err != nil {
 		p.problem("podman service", err, "see the message")
 	}
 }

@@ -42,6 +42,22 @@ const (
 func newRegistry(t *testing.T, layer []byte) *registry {
 	t.Helper()
 	r := &registry{asked: make(chan struct{}, 1), release: make(chan struct{}), blobs: map[string][]byte{}}
+	r.serve(t, layer)
+	r.server = httptest.NewServer(r)
+	t.Cleanup(r.server.Close)
+	r.address = strings.TrimPrefix(r.server.URL, "http://")
+	conf := filepath.Join(t.TempDir(), "registries.conf")
+	text := fmt.Sprintf("[[registry]]\nlocation = %q\ninsecure = true\n", r.address)
+	if err := os.WriteFile(conf, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("CONTAINERS_REGISTRIES_CONF", conf)
+	return r
+}
+
+// serve makes another image the one that is served.
+func (r *registry) serve(t *testing.T, layer []byte) {
+	t.Helper()
 	r.layer = digest(layer)
 	config := marshal(t, map[string]any{
 		"architecture": runtime.GOARCH, "os": "linux",
@@ -53,16 +69,6 @@ func newRegistry(t *testing.T, layer []byte) *registry {
 		"config": r.blob(typeConfig, config),
 		"layers": []any{r.blob(typeLayer, layer)},
 	})
-	r.server = httptest.NewServer(r)
-	t.Cleanup(r.server.Close)
-	r.address = strings.TrimPrefix(r.server.URL, "http://")
-	conf := filepath.Join(t.TempDir(), "registries.conf")
-	text := fmt.Sprintf("[[registry]]\nlocation = %q\ninsecure = true\n", r.address)
-	if err := os.WriteFile(conf, []byte(text), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	t.Setenv("CONTAINERS_REGISTRIES_CONF", conf)
-	return r
 }
 
 func (r *registry) image(name string) string { return r.address + "/hearth/" + name + ":latest" }
