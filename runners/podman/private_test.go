@@ -84,6 +84,47 @@ func TestPrivateImage(t *testing.T) {
 	}
 }
 
+// Neither does a runner that is warm go to somebody without credentials, of the same
+// tenant or another.
+func TestRunnersOfAPrivateImage(t *testing.T) {
+	_, ref := privateRegistry(t)
+	b := open(t, options(t.TempDir()))
+	t.Cleanup(func() { removeImage(t, ref.Name) })
+	pool, err := runners.NewPool(b, runners.Options{Dir: b.RunnersDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := pool.Close(ctx(t)); err != nil {
+			t.Error(err)
+		}
+	}()
+	acquire := func(tenant string, more ...runners.Property) (*runners.Lease, error) {
+		props := append(more, runners.Property{Name: "container-image", Value: "docker://" + ref.Name}, runners.Property{Name: "recycle-runner", Value: "true"})
+		platform, err := runners.ParsePlatform(props, nil, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return pool.Acquire(ctx(t), runners.Request{Platform: platform, Tenant: tenant})
+	}
+	credentials := []runners.Property{{Name: "container-registry-username", Value: ref.Username}, {Name: "container-registry-password", Value: ref.Password}}
+	for _, warm := range []bool{false, true} {
+		lease, err := acquire("one", credentials...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if lease.Info().Warm != warm {
+			t.Errorf("warm: %v, want %v: %s", lease.Info().Warm, warm, lease.Info().ColdReason)
+		}
+		lease.Release()
+		for _, tenant := range []string{"one", "two"} {
+			if _, err := acquire(tenant); !errors.Is(err, runners.ErrImage) { // a lease ends with the pool
+				t.Errorf("tenant %s without credentials: %v", tenant, err)
+			}
+		}
+	}
+}
+
 // A hearth that died in the middle of a pull leaves a note; the image may be here.
 func TestPrivateImageAfterACrash(t *testing.T) {
 	_, ref := privateRegistry(t)
