@@ -108,10 +108,15 @@ func (b *Backend) removeImage(ctx context.Context, own ownImage) (gone bool, err
 		return false, err
 	}
 	if err == nil {
-		names := []string{own.id}
-		if len(tags) > 0 {
-			// Its last name takes it away; by its ID podman refuses while it has several.
-			names = slices.DeleteFunc(slices.Clone(own.Names), func(name string) bool { return !slices.Contains(tags, name) })
+		if slices.ContainsFunc(tags, func(tag string) bool { return !slices.Contains(own.Names, tag) }) {
+			return false, nil // somebody gave it another name
+		}
+		// By its ID podman refuses while it has several names; its last one takes it away.
+		names := slices.DeleteFunc(slices.Clone(own.Names), func(name string) bool {
+			return !slices.Contains(tags, name) && !strings.Contains(name, "@") // gone already, or another image's
+		})
+		if len(tags) == 0 {
+			names = append(names, own.id)
 		}
 		for _, name := range names {
 			if err := b.untag(ctx, name); err != nil {
@@ -142,7 +147,7 @@ func (b *Backend) tagsOf(ctx context.Context, id string) (tags []string, err err
 func (b *Backend) untag(ctx context.Context, name string) error {
 	return b.call(ctx, "remove the image "+name, func(ctx context.Context) error {
 		_, errs := images.Remove(ctx, []string{name}, nil)
-		if len(errs) > 0 && strings.Contains(errs[0].Error(), "image is in use by a container") {
+		if len(errs) > 0 && (strings.Contains(errs[0].Error(), "image is in use by a container") || strings.Contains(errs[0].Error(), "image not known")) {
 			return nil
 		}
 		// What podman refuses comes as plain text.

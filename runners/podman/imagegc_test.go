@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -90,6 +91,22 @@ func TestImagesExpire(t *testing.T) {
 		t.Errorf("pulled again it is %s", got.ID)
 	}
 	removeImage(t, name)
+}
+
+// An image may have names with digests alone, of several registries' repositories.
+func TestImagesByDigestExpire(t *testing.T) {
+	reg := openRegistry(t)
+	opts := options(t.TempDir())
+	opts.ImageExpiry = 24 * time.Hour
+	b := open(t, opts)
+	var id string
+	for _, repository := range []string{"one", "two"} {
+		name := strings.TrimSuffix(reg.image(repository), ":latest") + "@" + digest(reg.manifest)
+		id = resolve(t, b, runners.ImageRef{Name: name}).ID
+	}
+	unwanted(t, opts.DataDir, id, 25*time.Hour)
+	removeUnwanted(t, b)
+	wantThere(t, "by its ID", id, false)
 }
 
 // While room is short, what was wanted the longest ago goes, but for the last hour's.
