@@ -111,6 +111,9 @@ func (s *Store) push(ctx context.Context, d cas.Digest, from cas.Getter) error {
 		return nil
 	}
 	_, err := s.uploads.do(ctx, d, func() cas.Getter { return from }, func(ctx context.Context, from cas.Getter) error {
+		if s.known.has(d) { // somebody was done with it since it was looked at
+			return nil
+		}
 		defer s.local.Lease([]cas.Digest{d})() // its first caller may be gone
 		return s.send(ctx, d, from)
 	})
