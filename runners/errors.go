@@ -15,6 +15,8 @@ var (
 	ErrLost = errors.New("runner lost")
 	// ErrNoRunner: there is no runner of that name (any more).
 	ErrNoRunner = errors.New("no such runner")
+	// ErrStarting: the runner's container is being made.
+	ErrStarting = errors.New("the runner is being started")
 	// ErrClosed: the pool is shutting down.
 	ErrClosed = errors.New("runner pool is shut down")
 )

@@ -128,7 +128,7 @@ func (p *Pool) dismiss(id, why string, atOnce bool) error {
 		return fmt.Errorf("%w: %q", ErrNoRunner, id)
 	}
 	if r.state == Starting && atOnce {
-		return fmt.Errorf("%w: %s is being started; drain it, or try again", ErrNoRunner, id)
+		return fmt.Errorf("%w: drain %s, or try again in a moment", ErrStarting, id)
 	}
 	r.dismissed = why
 	if atOnce || r.state == Idle || r.state == Paused {

@@ -162,6 +162,30 @@ func TestRemoveByHand(t *testing.T) {
 	})
 }
 
+// What is being started can be drained, and not removed: that is no reason to say that
+// it is not there.
+func TestRunnerThatStarts(t *testing.T) {
+	inBubble(t, runners.Options{}, func(r *rig) {
+		release := make(chan struct{})
+		r.fake.SetHook(hanging(runnertest.OpStart, release))
+		leases := make(chan *runners.Lease)
+		go func() { leases <- r.acquire(r.recycled()) }()
+		at(0)
+		id := r.pool.Snapshot()[0].ID
+		if err := r.pool.Remove(id); !errors.Is(err, runners.ErrStarting) {
+			t.Errorf("remove: %v", err)
+		}
+		if err := r.pool.Drain(id); err != nil {
+			t.Errorf("drain: %v", err)
+		}
+		close(release)
+		lease := <-leases
+		r.run(lease, "true")
+		lease.Release()
+		r.wantState(id, runners.Removed)
+	})
+}
+
 // An action says that what it did there should not be inherited.
 func TestRetire(t *testing.T) {
 	inBubble(t, runners.Options{}, func(r *rig) {

@@ -13,9 +13,8 @@ import (
 
 // listActionsCmd is `hearth actions list`.
 type listActionsCmd struct {
-	identityFlags
+	consoleFlags
 
-	Console    string `help:"Console of the server." default:"http://127.0.0.1:8981"`
 	Limit      int    `help:"How many, the latest; 0 lists all that the server remembers." default:"50"`
 	Invocation string `help:"Only those of one build, by the client's invocation ID." placeholder:"ID"`
 	Failed     bool   `help:"Only those that failed."`

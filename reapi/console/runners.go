@@ -105,6 +105,8 @@ func orders(do func(id string) error) http.HandlerFunc {
 		switch {
 		case errors.Is(err, runners.ErrNoRunner):
 			http.Error(w, err.Error(), http.StatusNotFound)
+		case errors.Is(err, runners.ErrStarting):
+			http.Error(w, err.Error(), http.StatusConflict)
 		case err != nil:
 			http.Error(w, err.Error(), http.StatusInternalServerError)
 		default:
