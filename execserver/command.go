@@ -39,7 +39,8 @@ type Result struct {
 	// Duration of the run by the clock that enforces the timeout.
 	Duration time.Duration
 	// Killed counts the processes beside the main one that were left at its
-	// end, or when the timeout expired.
+	// end, or when the timeout expired, but for those whose parent reaped them
+	// while both died.
 	Killed int
 	// Usage of the command and all its descendants.
 	Usage Usage
