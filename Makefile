@@ -50,6 +50,8 @@ test-guard:
 
 test-unit:
 	CGO_ENABLED=1 .ci/gotest.sh -race -timeout=25m $(RACE)
+	@# Whole stores in processes of their own, at their own speed.
+	.ci/gotest.sh -timeout=15m ./cas/disk
 
 test-fuzz:
 	.ci/fuzz.sh $(FUZZTIME)

@@ -13,7 +13,7 @@ import (
 )
 
 // Budget is the byte budget with which open makes a Store that evicts.
-const Budget = 24 << 20
+const Budget = 12 << 20
 
 // Test runs the suite. Each call of open returns a new, empty Store with a
 // budget of Budget bytes, which is closed when its test ends.

@@ -62,9 +62,7 @@ func (d *Disk) makeFree() error {
 	// One at a time: each would evict for the reservations of all.
 	d.space.making.Lock()
 	defer d.space.making.Unlock()
-	d.index.mu.Lock()
-	d.space.compaction.Store(min(d.index.small/4, 1<<30))
-	d.index.mu.Unlock()
+	d.roomToCompact()
 	for range maxEvictions {
 		bytes, files, err := d.space.shortage(true)
 		if err != nil {
@@ -91,6 +89,15 @@ func (d *Disk) makeFree() error {
 		return err
 	}
 	return d.space.full(d.layout.dir)
+}
+
+// roomToCompact keeps as much free as giving back the space of deleted values
+// is expected to take: less than all there are, until that turns out too little.
+func (d *Disk) roomToCompact() {
+	failures := min(d.values.fs.compactions.failing(), 30)
+	d.index.mu.Lock()
+	defer d.index.mu.Unlock()
+	d.space.compaction.Store(min(d.index.small, min(d.index.small/4, 1<<30)<<failures))
 }
 
 // wrote tells that n bytes of the reservation are on the file system now.

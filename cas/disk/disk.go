@@ -197,6 +197,7 @@ func (d *Disk) Close() error {
 	d.background.Wait()
 	err := errors.Join(d.sync(context.Background(), true), d.writeOrder())
 	d.stopWriting(errClosed)
+	d.values.fs.compactions.stop()
 	if d.values.fs.trouble() == nil {
 		d.writing.Wait()
 	}

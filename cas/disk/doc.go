@@ -27,6 +27,9 @@
 //   - At most one goroutine works on the files of a blob (flight); others wait.
 //     The key-value side is changed by one goroutine, in the order in which the
 //     index changed.
+//   - On a disk that fills up, compactions leave to logs, memtables and blobs what
+//     these cannot do without; one that had no room makes files go, not itself
+//     again at once.
 //   - A leased blob is not evicted, and no action's link depends on the store.
 //
 // A small blob that an action needs as a file gets one (a copy) which stays while

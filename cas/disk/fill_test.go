@@ -8,10 +8,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"syscall"
-	"testing"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -19,19 +16,6 @@ import (
 
 	"github.com/hearth-build/hearth/cas"
 )
-
-// A file system of 256 MiB that uploads of all sizes fill again and again (in a
-// mount namespace of a process of its own, which needs root).
-func TestFillDisk(t *testing.T) {
-	cmd := exec.CommandContext(t.Context(), os.Args[0], t.TempDir())
-	cmd.Env = append(os.Environ(), childEnv+"=fill")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		t.Errorf("%v (mounting a tmpfs needs root)\n%s", err, out)
-	}
-	t.Logf("%s", out)
-}
 
 // filler stores blobs, leased ones first.
 type filler struct {

@@ -57,65 +57,6 @@ func killBlob(n uint64) []byte {
 	return bytes.Repeat(pattern, size/len(pattern)+1)[:size]
 }
 
-// Killed at any moment: what was confirmed before the last sync point is there,
-// all that is visible is whole, and nothing else is left.
-func TestKilledWhileUploading(t *testing.T) {
-	const seed = 1
-	random := rand.New(rand.NewPCG(seed, 2))
-	// In memory: a kill leaves there what it leaves on a disk, and sync points
-	// do not wait for what others write.
-	dir, err := os.MkdirTemp("/dev/shm", "hearth-kill-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	var held, older []uint64 // by a store that was closed
-	all, lost := 0, 0
-	for round := range killRounds {
-		confirmed := killAfter(t, dir, 1+random.IntN(200))
-		last, err := readState(layout{dir})
-		if err != nil {
-			t.Fatal(err)
-		}
-		d := open(t, Options{Dir: dir})
-		s := d.Namespace("kill")
-		if len(held) > 100 {
-			held, older = held[len(held)-100:], append(older, held[:len(held)-100]...)
-		}
-		for _, n := range held {
-			mustHold(t, s, killBlob(n))
-		}
-		for _, c := range confirmed {
-			all++
-			switch data := killBlob(c.n); {
-			case c.at.Before(last.Synced):
-				mustHold(t, s, data)
-			case holds(t, s, data):
-			default:
-				lost++
-				continue
-			}
-			held = append(held, c.n)
-		}
-		mustHaveNoTemporaryFile(t, d)
-		if round%10 == 9 { // all of it
-			mustBeWhole(t, d)
-		}
-		mustClose(t, d)
-		if t.Failed() {
-			t.Fatalf("seed %d, round %d, %d blobs confirmed", seed, round, all)
-		}
-	}
-	d := open(t, Options{Dir: dir})
-	for _, n := range older {
-		mustHold(t, d.Namespace("kill"), killBlob(n))
-	}
-	if all < killRounds {
-		t.Errorf("only %d blobs were confirmed in all", all)
-	}
-	t.Logf("%d of %d confirmed blobs were lost between the last sync point and the kill", lost, all)
-}
-
 // holds reports whether a blob is there, and checks that it is whole.
 func holds(t *testing.T, s *Store, data []byte) bool {
 	t.Helper()

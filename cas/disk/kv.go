@@ -33,8 +33,12 @@ type kvOptions struct {
 	memtable uint64
 	fs       vfs.FS // under the one that waits
 	log      *slog.Logger
-	// onTrouble is called when the key-value side cannot write.
+	// onTrouble is called when the key-value side cannot write or compact.
 	onTrouble func()
+	// free tells how many bytes the file system has left, of which compactions
+	// leave so many to others.
+	free  func() int64
+	floor int64
 }
 
 // openKV opens the values in a directory. What the library cannot make sense of
@@ -42,7 +46,8 @@ type kvOptions struct {
 // hold nothing from before the last sync point: all can be had again, and a
 // store that does not start helps nobody.
 func openKV(o kvOptions) (*kv, error) {
-	s := &kv{fs: &waitFS{FS: o.fs, log: o.log, onTrouble: o.onTrouble}}
+	c := &compactions{free: o.free, floor: o.floor, stopped: make(chan struct{}), onFailure: o.onTrouble}
+	s := &kv{fs: &waitFS{FS: o.fs, log: o.log, onTrouble: o.onTrouble, compactions: c}}
 	err := s.open(o)
 	for _, remedy := range []struct{ pattern, lost string }{
 		{"*" + logSuffix, "the latest small blobs and action results in the store"},
@@ -126,7 +131,7 @@ func (s *kv) pebble(o kvOptions) *pebble.Options {
 		FormatMajorVersion:          pebble.FormatValueSeparation,
 		FS:                          s.fs,
 		Logger:                      log,
-		EventListener:               log.events(),
+		EventListener:               log.events(s.fs.compactions),
 		CacheSize:                   blockCache,
 		MaxOpenFiles:                500,
 		MemTableSize:                o.memtable,
@@ -174,14 +179,24 @@ var errBadRecord = errors.New("the stored value is damaged")
 // sync makes all that was written durable, without its log.
 func (s *kv) sync() error { return s.db.Flush() }
 
-// reclaim gives the space of deleted values back to the file system.
+// reclaim gives the space of deleted values back to the file system. It ends
+// when compactions are stopped: there may be no room for it for ever.
 func (s *kv) reclaim() error {
 	s.reclaiming.Store(true)
 	defer s.reclaiming.Store(false)
 	if err := s.db.Flush(); err != nil {
 		return err
 	}
-	return s.db.Compact(context.Background(), []byte{0}, []byte{0xff}, false)
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	go func() {
+		select {
+		case <-s.fs.compactions.stopped:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	return s.db.Compact(ctx, []byte{0}, []byte{0xff}, false)
 }
 
 // close ends the library, which waits for its background work. In trouble that
@@ -190,6 +205,7 @@ func (s *kv) close() error {
 	if err := s.fs.trouble(); err != nil {
 		return fmt.Errorf("the latest small blobs and action results may be lost: %w", err)
 	}
+	s.fs.compactions.stop()
 	return s.db.Close()
 }
 
@@ -213,10 +229,12 @@ func (l kvLogger) Fatalf(format string, args ...any) {
 }
 
 // events keeps the library from ending the process over a damaged file.
-func (l kvLogger) events() *pebble.EventListener {
+func (l kvLogger) events(c *compactions) *pebble.EventListener {
 	var mu sync.Mutex
 	var told time.Time // guarded by mu: the library tries again at once
 	e := &pebble.EventListener{
+		CompactionBegin: c.begin,
+		CompactionEnd:   c.end,
 		BackgroundError: func(err error) {
 			mu.Lock()
 			defer mu.Unlock()

@@ -63,7 +63,7 @@ const reclaimTime = 10 * time.Second
 // If it had no room for that, files make some.
 func (d *Disk) reclaim() error {
 	d.awaitReclaim()
-	if !d.reclaimer.lacksRoom() {
+	if !d.reclaimer.lacksRoom() && d.values.fs.compactions.failing() == 0 {
 		return nil
 	}
 	x := d.index
@@ -86,14 +86,14 @@ func (d *Disk) awaitReclaim() {
 	}
 	timeout := time.NewTimer(reclaimTime)
 	defer timeout.Stop()
-	for d.values.fs.trouble() == nil {
+	for d.values.fs.trouble() == nil && d.values.fs.compactions.failing() == 0 {
 		_, _, _, change := d.index.queueState()
 		select {
 		case <-done:
 			return
 		case <-timeout.C:
 			return
-		case <-change: // or trouble
+		case <-change: // or trouble, or no room
 		}
 	}
 }

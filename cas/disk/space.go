@@ -3,6 +3,7 @@ package disk
 import (
 	"errors"
 	"fmt"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -105,6 +106,15 @@ func (s *space) tight() (bool, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return files > 0 || s.last.bytes-s.pending.Load() < s.minBytes/2, err
+}
+
+// free tells how many bytes are left. Where that is not told, the write decides.
+func (s *space) free() int64 {
+	free, err := statfs(s.fd)
+	if err != nil {
+		return math.MaxInt64
+	}
+	return free.bytes
 }
 
 func (s *space) plenty(pending int64) bool {

@@ -30,7 +30,8 @@ func (s *scan) values(ctx context.Context) error {
 func (d *Disk) openValues() (err error) {
 	d.index.queue.enough = largeBatch(d.space.memtable)
 	d.values, err = openKV(kvOptions{
-		dir: d.layout.values(), memtable: d.space.memtable, fs: d.options.valueFS, log: d.options.Logger, onTrouble: d.index.signal,
+		dir: d.layout.values(), memtable: d.space.memtable, fs: d.options.valueFS, log: d.options.Logger,
+		onTrouble: d.index.signal, free: d.space.free, floor: d.space.minBytes / 4,
 	})
 	return err
 }

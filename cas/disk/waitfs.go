@@ -23,7 +23,8 @@ type waitFS struct {
 	waiting atomic.Int32
 	last    atomic.Pointer[error]
 	// onTrouble is called when a write begins to wait.
-	onTrouble func()
+	onTrouble   func()
+	compactions *compactions
 }
 
 // trouble returns the error that keeps a write waiting, if any.
@@ -36,10 +37,6 @@ func (w *waitFS) trouble() error {
 	}
 	return nil
 }
-
-// compaction is what writes to files that nobody needs yet: the library removes
-// them and tries later. If it waited they would take the space that it waits for.
-const compaction vfs.DiskWriteCategory = "pebble-compaction"
 
 const (
 	firstRetry = 5 * time.Millisecond
@@ -104,7 +101,7 @@ func unsynced(name string, f vfs.File, err error) (vfs.File, error) {
 // Create implements vfs.FS.
 func (w *waitFS) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
 	if c == compaction {
-		return w.FS.Create(name, c)
+		return w.compactions.create(w.FS, name)
 	}
 	f, err := w.file(func() (vfs.File, error) { return w.FS.Create(name, c) })
 	return unsynced(name, f, err)
