@@ -115,12 +115,16 @@ func makeRoot(dir string) (int, error) {
 		return -1, err
 	}
 	defer unix.Close(place)
-	if err := unix.Mkdirat(place, name, 0o755); err != nil && err != unix.EEXIST {
-		return -1, fmt.Errorf("make input root %s: %w", dir, err)
+	made := unix.Mkdirat(place, name, 0o755)
+	if made != nil && made != unix.EEXIST {
+		return -1, fmt.Errorf("make input root %s: %w", dir, made)
 	}
 	root, err := openatRetry(place, name, openDir)
 	if err != nil {
 		return -1, fmt.Errorf("open input root %s: %w", dir, err)
+	}
+	if made == nil {
+		return root, nil // and empty
 	}
 	err = readDir(root, func(e dirent) error {
 		return fmt.Errorf("input root %s is not empty: it has %q", dir, e.name)
