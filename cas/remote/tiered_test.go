@@ -3,6 +3,7 @@ package remote_test
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -74,7 +75,7 @@ func TestTiered(t *testing.T) {
 func TestOneStreamForAll(t *testing.T) {
 	r := newRig(t, newMemory(), quick())
 	data := random(20, 32<<20)
-	d := put(t, r.behind, data)
+	d, want := put(t, r.behind, data), sha256.Sum256(data)
 	r.proxy.down.Store(10 << 20)
 	s := newTiered(t, tiered.Options{Remote: r.store})
 	var group errgroup.Group
@@ -96,12 +97,13 @@ func TestOneStreamForAll(t *testing.T) {
 			if i%4 == 0 {
 				cancel()
 			}
-			got, err := io.ReadAll(blob)
+			got := sha256.New() // 32 copies would take a GiB
+			_, err = io.Copy(got, blob)
 			if i%4 == 0 && errors.Is(err, context.Canceled) {
 				gaveUp.Add(1)
 				return nil
 			}
-			if err == nil && !bytes.Equal(got, data) {
+			if err == nil && !bytes.Equal(got.Sum(nil), want[:]) {
 				err = errors.New("other bytes came")
 			}
 			return err
