@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"testing"
 
@@ -78,8 +77,9 @@ func get(ctx context.Context, s cas.Store, d cas.Digest, offset int64) ([]byte, 
 	if err != nil {
 		return nil, err
 	}
-	data, err := io.ReadAll(r)
-	return data, errors.Join(err, r.Close())
+	data := bytes.NewBuffer(make([]byte, 0, max(0, d.Size()-offset)+bytes.MinRead))
+	_, err = data.ReadFrom(r)
+	return data.Bytes(), errors.Join(err, r.Close())
 }
 
 func mustHold(t *testing.T, s cas.Store, d cas.Digest, want []byte) {
