@@ -60,7 +60,7 @@ test-podman: build
 	.ci/gotest.sh -count=1 -p=1 -timeout=15m $(WHOLE)
 
 test-bazel: build
-	HEARTH_SID=$(SID) .ci/gotest.sh -count=1 -timeout=20m ./e2e
+	SID_ROOT=$(SID) .ci/gotest.sh -count=1 -timeout=20m ./e2e
 
 bench: build
 	@mkdir -p .cache
@@ -82,6 +82,8 @@ fmt:
 	go tool gofumpt -w .
 	go run ./e2e/guard/conformance
 	go run ./e2e/guard/properties
+	go run ./cmd/hearth manual markdown > docs/flags.md.new
+	mv docs/flags.md.new docs/flags.md
 	.ci/gazelle.sh fix
 
 proto:

@@ -5,7 +5,6 @@ go 1.26.5
 require (
 	cloud.google.com/go/longrunning v1.5.0
 	github.com/alecthomas/kong v1.17.0
-	github.com/alecthomas/kong-yaml v0.2.0
 	github.com/bazelbuild/remote-apis v0.0.0-20260908115904-76ddd98e1f92
 	github.com/buildbarn/bb-remote-execution v0.0.0-20251111123721-a750e60fa89b
 	github.com/buildbarn/go-cdc v0.0.10

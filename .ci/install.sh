@@ -25,6 +25,7 @@ test both-runtimes crun             crun                crun         crun       
 test busybox     busybox-static     busybox             busybox      busybox         busybox-static
 test debootstrap debootstrap        debootstrap         debootstrap  debootstrap     debootstrap
 test fsck.erofs  erofs-utils        erofs-utils         erofs-utils  erofs-utils     erofs-utils
+test groff       groff-base         groff-base          groff        groff           groff
 test ip          iproute2           iproute             iproute2     iproute2        iproute2
 test mount       mount              util-linux          mount        util-linux      util-linux
 test ps          procps             procps-ng           procps       procps-ng       procps

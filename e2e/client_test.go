@@ -186,7 +186,7 @@ func setup(t *testing.T, name string) string {
 // sidRoot is the Debian unstable root directory.
 func sidRoot(t *testing.T) string {
 	t.Helper()
-	root := os.Getenv("HEARTH_SID")
+	root := os.Getenv("SID_ROOT")
 	if root == "" {
 		cache, err := os.UserCacheDir()
 		if err != nil {

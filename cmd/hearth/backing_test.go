@@ -69,7 +69,7 @@ type serving struct {
 func serve(t *testing.T, address, dataDir string, flags ...string) *serving {
 	t.Helper()
 	var c cli
-	parser, err := newParser(&c)
+	parser, _, err := newParser(&c)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -22,7 +22,7 @@ type doctorCmd struct {
 	Pull             []string      `help:"Instead of the checks: pull a container image ahead, or its newest version. A server may be using the data directory." placeholder:"IMAGE"`
 	PullTimeout      time.Duration `help:"How long a pull may take." default:"30m"`
 	RegistryUsername string        `help:"User name for the registry of the images." placeholder:"NAME"`
-	RegistryPassword string        `help:"Password for it. Set it in the environment, which other users cannot see." placeholder:"PASSWORD"`
+	RegistryPassword string        `help:"Password for it. Set it in the environment, which other users cannot see." placeholder:"PASSWORD" secret:""`
 }
 
 // Run makes the checks and prints a line for each.

@@ -3,9 +3,12 @@ package main
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"time"
 
 	"github.com/docker/go-units"
@@ -22,6 +25,18 @@ func (b *bytesFlag) UnmarshalText(text []byte) error {
 	n, err := units.RAMInBytes(string(text))
 	*b = bytesFlag(n)
 	return err
+}
+
+// MarshalText implements encoding.TextMarshaler: in the largest unit that is exact.
+func (b bytesFlag) MarshalText() ([]byte, error) {
+	n, unit := int64(b), ""
+	for _, larger := range []string{"KiB", "MiB", "GiB", "TiB"} {
+		if n == 0 || n%1024 != 0 {
+			break
+		}
+		n, unit = n/1024, larger
+	}
+	return []byte(strconv.FormatInt(n, 10) + unit), nil
 }
 
 // serveCmd is `hearth serve`.
@@ -91,9 +106,10 @@ func (c *serveCmd) validate() error {
 	if c.RunnerProcesses != 0 && c.RunnerProcesses < podman.LeastProcesses {
 		errs = append(errs, fmt.Errorf("--runner-processes is %d: it must be at least %d, or 0 for %d", c.RunnerProcesses, podman.LeastProcesses, podman.DefaultProcesses))
 	}
-	if c.MaxBytes < 0 || c.RunnerCPUs < 0 || c.MaxRunners < 0 || c.PauseDelay < 0 || c.OrphanGrace < 0 || c.DrainTimeout < 0 {
-		errs = append(errs, errors.New("--max-bytes, --max-runners, --runner-cpus, --pause-delay, --orphan-grace and --drain-timeout cannot be negative"))
-	}
+	errs = append(errs, notNegative(map[string]int64{
+		"max-bytes": int64(c.MaxBytes), "max-runners": int64(c.MaxRunners), "runner-cpus": int64(c.RunnerCPUs), "history": int64(c.History),
+		"pause-delay": int64(c.PauseDelay), "orphan-grace": int64(c.OrphanGrace), "drain-timeout": int64(c.DrainTimeout),
+	}))
 	if !(c.AuditRate >= 0 && c.AuditRate <= 1) {
 		errs = append(errs, fmt.Errorf("--audit-rate is %v: it must be from 0, for none, to 1, for all", c.AuditRate))
 	}
@@ -113,6 +129,17 @@ func (c *serveCmd) validate() error {
 	var err error
 	if c.ExecServer, err = findExecServer(c.ExecServer); err != nil {
 		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// notNegative names the flags that are.
+func notNegative(flags map[string]int64) error {
+	var errs []error
+	for _, name := range slices.Sorted(maps.Keys(flags)) {
+		if flags[name] < 0 {
+			errs = append(errs, fmt.Errorf("--%s cannot be negative", name))
+		}
 	}
 	return errors.Join(errs...)
 }

@@ -8,7 +8,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -18,56 +20,76 @@ import (
 	"syscall"
 
 	"github.com/alecthomas/kong"
-	kongyaml "github.com/alecthomas/kong-yaml"
+
+	"github.com/hearth-build/hearth/cmd/hearth/settings"
 )
 
 // cli is every command with its flags. The same names work in the file that
 // --config names and, in capitals after HEARTH_, in the environment.
 type cli struct {
-	Config   kong.ConfigFlag `help:"YAML file with flags, by their names." placeholder:"FILE"`
-	LogLevel slog.Level      `help:"Least level that is logged: debug, info, warn or error." default:"info"`
+	Config    string     `help:"YAML file with flags, by their names; those of one command alone below its name. A server reads it again when it changes, for the log level." placeholder:"FILE" type:"path"`
+	LogLevel  slog.Level `help:"Least level that is logged: debug, info, warn or error." default:"info"`
+	LogFormat string     `help:"How the log is written: text or json." enum:"text,json" default:"text"`
 
-	Serve   serveCmd   `cmd:"" help:"Serve the Remote Execution API: a bazel --remote_executor."`
-	Actions actionsCmd `cmd:"" help:"Look at actions that a server ran, and run them again."`
-	Runners runnersCmd `cmd:"" help:"Look at the containers of a server, and end them."`
-	Bench   benchCmd   `cmd:"" help:"Measure a Remote Execution server."`
-	Doctor  doctorCmd  `cmd:"" help:"Check this host, and say what to do about what is amiss."`
-	Token   tokenCmd   `cmd:"" help:"Make a token for a principal of a server with --credentials."`
-	Version versionCmd `cmd:"" help:"Print the version."`
+	Serve    serveCmd   `cmd:"" help:"Serve the Remote Execution API: a bazel --remote_executor."`
+	Actions  actionsCmd `cmd:"" help:"Look at actions that a server ran, and run them again."`
+	Runners  runnersCmd `cmd:"" help:"Look at the containers of a server, and end them."`
+	Bench    benchCmd   `cmd:"" help:"Measure a Remote Execution server."`
+	Doctor   doctorCmd  `cmd:"" help:"Check this host, and say what to do about what is amiss."`
+	Settings configCmd  `cmd:"" name:"config" help:"Look at what flags, environment and file come to."`
+	Token    tokenCmd   `cmd:"" help:"Make a token for a principal of a server with --credentials."`
+	Version  versionCmd `cmd:"" help:"Print the version."`
+	Manual   manualCmd  `cmd:"" hidden:"" help:"Write documentation of all commands and flags."`
 }
 
 func main() {
 	var c cli
-	parser, err := newParser(&c)
+	parser, from, err := newParser(&c)
 	if err != nil {
 		panic(err) // the commands contradict each other
 	}
 	command, err := parser.Parse(os.Args[1:])
+	if bad := (*settings.Error)(nil); errors.As(err, &bad) {
+		fmt.Fprintf(os.Stderr, "hearth: %v\n", bad) // how to use the command line is no help
+		os.Exit(2)
+	}
 	parser.FatalIfErrorf(err)
-	logger := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: c.LogLevel}))
+	level := &slog.LevelVar{}
+	level.Set(c.LogLevel)
+	logger := newLogger(os.Stderr, c.LogFormat, level)
 	ctx, stop := stopContexts(logger)
 	defer stop()
 	command.BindTo(ctx.first, (*context.Context)(nil))
-	if err := command.Run(logger, ctx); err != nil {
+	if err := command.Run(logger, ctx, &reloading{from: from, command: command, level: level}); err != nil {
 		fmt.Fprintf(os.Stderr, "hearth: %v\n", err)
 		os.Exit(1)
 	}
 }
 
+// newLogger writes in the form that --log-format names.
+func newLogger(w io.Writer, format string, level slog.Leveler) *slog.Logger {
+	opts := &slog.HandlerOptions{Level: level}
+	if format == "json" {
+		return slog.New(slog.NewJSONHandler(w, opts))
+	}
+	return slog.New(slog.NewTextHandler(w, opts))
+}
+
 // newParser returns what fills c in from arguments, environment and file.
-func newParser(c *cli) (*kong.Kong, error) {
-	return kong.New(c,
-		kong.Name("hearth"),
-		kong.Description("A Bazel remote execution worker that keeps podman containers warm."),
-		kong.Configuration(kongyaml.Loader),
-		kong.DefaultEnvars("HEARTH"),
-		kong.UsageOnError(),
-		kong.Vars{
-			"data_dir":       defaultDataDir(),
-			"cpus":           strconv.Itoa(runtime.NumCPU()),
-			"local_endpoint": localEndpoint,
-		},
-	)
+func newParser(c *cli) (*kong.Kong, *settings.Settings, error) {
+	from := settings.New(envPrefix, os.Environ())
+	parser, err := kong.New(c, append(from.Options(), append(about(), kong.UsageOnError(), kong.Vars{
+		"data_dir": defaultDataDir(), "cpus": strconv.Itoa(runtime.NumCPU()), "local_endpoint": localEndpoint,
+	})...)...)
+	return parser, from, err
+}
+
+// envPrefix is how the names of hearth's environment variables begin.
+const envPrefix = "HEARTH"
+
+// about is what the program is called.
+func about() []kong.Option {
+	return []kong.Option{kong.Name("hearth"), kong.Description("A Bazel remote execution worker that keeps podman containers warm.")}
 }
 
 // stopping are contexts that signals end: the first SIGTERM or SIGINT asks to

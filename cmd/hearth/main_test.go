@@ -7,7 +7,8 @@ import (
 )
 
 // childEnv makes the test binary behave as hearth, for tests that start it.
-const childEnv = "HEARTH_TEST_CHILD"
+// Its name is not one of hearth's variables, of which it refuses those it does not know.
+const childEnv = "TEST_HEARTH_CHILD"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(childEnv) != "" {

@@ -26,13 +26,10 @@ type limitsFlags struct {
 }
 
 func (c *limitsFlags) validate() error {
-	if c.SpareRunners < 0 {
-		return fmt.Errorf("--spare-runners is %d: it cannot be negative", c.SpareRunners)
-	}
-	if c.MaxRunnerActions < 0 || c.MaxRunnerAge < 0 || c.MaxRunnerMemory < 0 || c.MaxRunnerDisk < 0 {
-		return errors.New("--max-runner-actions, --max-runner-age, --max-runner-memory and --max-runner-disk cannot be negative")
-	}
-	return nil
+	return notNegative(map[string]int64{
+		"spare-runners": int64(c.SpareRunners), "max-runner-actions": int64(c.MaxRunnerActions), "max-runner-age": int64(c.MaxRunnerAge),
+		"max-runner-memory": int64(c.MaxRunnerMemory), "max-runner-disk": int64(c.MaxRunnerDisk),
+	})
 }
 
 func (c *limitsFlags) limits() runners.Limits {

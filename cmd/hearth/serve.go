@@ -15,7 +15,7 @@ import (
 )
 
 // Run serves until a signal arrives.
-func (c *serveCmd) Run(logger *slog.Logger, stop *stopping) error {
+func (c *serveCmd) Run(logger *slog.Logger, stop *stopping, live *reloading) error {
 	if err := c.validate(); err != nil {
 		return err
 	}
@@ -47,6 +47,7 @@ func (c *serveCmd) Run(logger *slog.Logger, stop *stopping) error {
 	if stack.guard.tls != nil {
 		web, webURL = tls.NewListener(web, stack.guard.tls), "https://"+web.Addr().String()
 	}
+	defer live.start(logger)()
 	failed := make(chan error, 2)
 	go func() { failed <- stack.server.Serve(listener) }() // ends with stack.stop
 	go func() { failed <- webServer.Serve(web) }()         // ends with webServer.Close
