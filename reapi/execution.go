@@ -60,6 +60,7 @@ func (s *executionServer) Execute(req *repb.ExecuteRequest, stream repb.Executio
 		Mnemonic:        client.GetActionMnemonic(),
 		Target:          client.GetTargetId(),
 		Peer:            peerHost(ctx),
+		Span:            spanOf(ctx),
 	})
 	if err != nil {
 		return executionStatus(err).Err()
@@ -130,7 +131,7 @@ func executeResponse(ctx context.Context, op *execution.Operation, out *executio
 		resp.Result = withInlined(ctx, op.Request().Instance.Store, op.Action().Function(), out.Result, hints)
 	}
 	if out.Err != nil {
-		resp.Status = executionStatus(out.Err).Proto()
+		resp.Status = withRequestID(executionStatus(out.Err), op.Run()).Proto()
 	}
 	return resp
 }

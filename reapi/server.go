@@ -3,6 +3,7 @@ package reapi
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"time"
 
 	"cloud.google.com/go/longrunning/autogen/longrunningpb"
@@ -48,6 +49,7 @@ type serverConfig struct {
 	who    access.Authenticator
 	open   func(tenant string) (Instances, error)
 	assets func(*execution.Instance) Assets
+	log    *slog.Logger
 }
 
 // NewServer returns a server for the instances whose executions go to scheduler.
@@ -60,11 +62,11 @@ func NewServer(instances Instances, scheduler *execution.Scheduler, options ...O
 	if len(instances) == 0 {
 		return nil, errors.New("a server needs at least one instance name")
 	}
-	config := serverConfig{who: access.NewOpen()}
+	config := serverConfig{who: access.NewOpen(), log: slog.New(slog.DiscardHandler)}
 	for _, set := range options {
 		set(&config)
 	}
-	callers := callers{config.who}
+	callers, failures := callers{config.who}, failures{config.log}
 	s := &Server{
 		Server: grpc.NewServer(append([]grpc.ServerOption{
 			grpc.MaxRecvMsgSize(maxReceive),
@@ -75,8 +77,8 @@ func NewServer(instances Instances, scheduler *execution.Scheduler, options ...O
 			// Bazel's --grpc_keepalive_time may be as short as this.
 			grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
 			grpc.KeepaliveParams(keepalive.ServerParameters{Time: time.Minute, Timeout: 20 * time.Second}),
-			grpc.UnaryInterceptor(callers.unary),
-			grpc.StreamInterceptor(callers.stream),
+			grpc.ChainUnaryInterceptor(failures.unary, callers.unary),
+			grpc.ChainStreamInterceptor(failures.stream, callers.stream),
 		}, config.grpc...)...),
 		health:  health.NewServer(),
 		uploads: newUploads(defaultUploadLimits()),

@@ -79,8 +79,9 @@ type serveCmd struct {
 	History        int           `help:"How many actions that ended are remembered, for the console and \"hearth actions\"." default:"10000"`
 	DrainTimeout   time.Duration `help:"How long actions in flight may take to finish after SIGTERM." default:"30s"`
 
-	Assets  assetsFlags  `embed:""`
-	Backing backingFlags `embed:""`
+	Assets    assetsFlags    `embed:""`
+	Backing   backingFlags   `embed:""`
+	Telemetry telemetryFlags `embed:""`
 }
 
 // validate fills in what has no fixed default, and names every bad flag.
@@ -125,7 +126,7 @@ func (c *serveCmd) validate() error {
 		}
 	}
 	errs = append(errs, c.Capacity.validate(), c.Limits.validate(), c.Images.validate(), c.Assets.validate(), c.Listening.validate(), c.Guard.validate(&c.Listening, c.Console),
-		c.Backing.validate(c.Listening.Listen, c.Instance))
+		c.Backing.validate(c.Listening.Listen, c.Instance), c.Telemetry.validate())
 	var err error
 	if c.ExecServer, err = findExecServer(c.ExecServer); err != nil {
 		errs = append(errs, err)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"maps"
 	"net/http"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -27,8 +28,9 @@ type metrics struct {
 	phases  metric.Float64Histogram
 }
 
-// newMetrics makes the instruments for what is told of each action.
-func newMetrics() (*metrics, error) {
+// newMetrics makes the instruments for what is told of each action. With more
+// options others than Prometheus read them as well.
+func newMetrics(more ...sdk.Option) (*metrics, error) {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	exporter, err := prometheusexporter.New(prometheusexporter.WithRegisterer(registry), prometheusexporter.WithoutScopeInfo(), prometheusexporter.WithoutTargetInfo())
@@ -36,7 +38,7 @@ func newMetrics() (*metrics, error) {
 		return nil, err
 	}
 	m := &metrics{
-		provider: sdk.NewMeterProvider(sdk.WithReader(exporter)),
+		provider: sdk.NewMeterProvider(append(more, sdk.WithReader(exporter))...),
 		page:     promhttp.HandlerFor(registry, promhttp.HandlerOpts{}),
 	}
 	meter := m.meter()
@@ -55,7 +57,7 @@ func newMetrics() (*metrics, error) {
 	return m, err
 }
 
-func (m *metrics) meter() metric.Meter { return m.provider.Meter("github.com/hearth-build/hearth") }
+func (m *metrics) meter() metric.Meter { return m.provider.Meter(scopeName) }
 
 // observe is an execution.Observer.
 func (m *metrics) observe(ctx context.Context, f *execution.Finished) {
@@ -137,8 +139,11 @@ func (s *stack) measureRunners(put record) {
 	}
 }
 
+// measureEnds has all words, also those by which none ended: a rate needs a first value.
 func (s *stack) measureEnds(put record) {
-	for how, n := range s.pool.Counts().Ended {
+	ended := map[string]int{"evicted": 0, "expired": 0, "discarded": 0, "removed": 0, "retired": 0}
+	maps.Copy(ended, s.pool.Counts().Ended)
+	for how, n := range ended {
 		put(int64(n), attribute.String("how", how))
 	}
 }

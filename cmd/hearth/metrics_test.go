@@ -3,6 +3,9 @@ package main
 import (
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -53,5 +56,30 @@ func TestMetrics(t *testing.T) {
 	}
 	if t.Failed() {
 		t.Log(text)
+	}
+}
+
+// The page about metrics has exactly those that a server shows, once something of
+// each kind has happened.
+func TestMetricsPageIsComplete(t *testing.T) {
+	s := serve(t, "127.0.0.1:0", t.TempDir(), "--execserver=/bin/true", "--audit-rate=0.5")
+	s.stack.metrics.observe(t.Context(), &execution.Finished{Status: "OK", Phases: []execution.Phase{{Name: "execution"}}})
+	shown := httptest.NewRecorder()
+	s.stack.metrics.page.ServeHTTP(shown, httptest.NewRequest(http.MethodGet, "/metrics", http.NoBody))
+	text, err := os.ReadFile("../../docs/metrics.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var documented, served []string
+	for _, m := range regexp.MustCompile("`(hearth_[a-z_]+)`").FindAllSubmatch(text, -1) {
+		documented = append(documented, string(m[1]))
+	}
+	for _, m := range regexp.MustCompile(`(?m)^# TYPE (hearth_\S+)`).FindAllStringSubmatch(shown.Body.String(), -1) {
+		served = append(served, m[1])
+	}
+	slices.Sort(documented)
+	slices.Sort(served)
+	if len(served) < 10 || !slices.Equal(documented, served) {
+		t.Errorf("docs/metrics.md has %q, a server %q", documented, served)
 	}
 }

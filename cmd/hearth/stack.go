@@ -11,8 +11,6 @@ import (
 	"slices"
 	"time"
 
-	"go.opentelemetry.io/otel"
-
 	"github.com/hearth-build/hearth/cas/actioncache"
 	"github.com/hearth-build/hearth/cas/disk"
 	"github.com/hearth-build/hearth/cas/tree"
@@ -35,6 +33,7 @@ type stack struct {
 	backend   *lateBackend
 	pool      *runners.Pool
 	history   *execution.History
+	telemetry *telemetry
 	metrics   *metrics
 	auditor   *execution.Auditor // nil without --audit-rate
 	scheduler *execution.Scheduler
@@ -62,7 +61,10 @@ func (c *serveCmd) build(ctx context.Context, logger *slog.Logger, s *stack) err
 	if s.guard, err = c.Guard.open(&c.Listening, logger); err != nil {
 		return err
 	}
-	if s.metrics, err = newMetrics(); err != nil {
+	if s.telemetry, err = c.Telemetry.open(ctx, logger); err != nil {
+		return err
+	}
+	if s.metrics, err = newMetrics(s.telemetry.metrics...); err != nil {
 		return err
 	}
 	if err := c.openStores(ctx, s, dirs["spool"], logger); err != nil {
@@ -82,7 +84,7 @@ func (c *serveCmd) build(ctx context.Context, logger *slog.Logger, s *stack) err
 	if err != nil {
 		return err
 	}
-	options := []reapi.Option{reapi.WithAccess(s.guard.who, s.tenants.open), reapi.WithAssets(s.assets.of)}
+	options := []reapi.Option{reapi.WithAccess(s.guard.who, s.tenants.open), reapi.WithAssets(s.assets.of), reapi.WithLogger(logger)}
 	if s.guard.tls != nil {
 		options = append(options, reapi.WithTLS(s.guard.tls))
 	}
@@ -148,7 +150,7 @@ func (c *serveCmd) openScheduler(s *stack, spool string, logger *slog.Logger) er
 		}
 		run = s.auditor
 	}
-	executor, err := s.observe(answering(run), c.History, logger)
+	executor, err := s.observe(s.answering(run), c.History, logger)
 	if err != nil {
 		return err
 	}
@@ -178,10 +180,10 @@ func (c *serveCmd) executor(pool *runners.Pool, slots *execution.Slots, spool st
 }
 
 // answering adds what is between a client's request and a run.
-func answering(run execution.Executor) execution.Executor {
+func (s *stack) answering(run execution.Executor) execution.Executor {
 	run = execution.WithCaching(run)
 	run = execution.WithServerLogs(run)
-	return execution.WithTracing(run, otel.Tracer("hearth"))
+	return execution.WithTracing(run, s.telemetry.tracer())
 }
 
 // stop ends the parts that run, those that others need last.
@@ -214,7 +216,12 @@ func (s *stack) close(logger *slog.Logger) {
 		s.guard.close()
 	}
 	if s.metrics != nil {
-		errs = append(errs, s.metrics.provider.Shutdown(context.Background()))
+		ctx, cancel := context.WithTimeout(context.Background(), flushTimeout)
+		defer cancel()
+		errs = append(errs, s.metrics.provider.Shutdown(ctx))
+	}
+	if s.telemetry != nil {
+		errs = append(errs, s.telemetry.close())
 	}
 	if s.inputs != nil {
 		errs = append(errs, s.inputs.close())
@@ -226,7 +233,7 @@ func (s *stack) close(logger *slog.Logger) {
 		errs = append(errs, s.blobs.Close())
 	}
 	if err := errors.Join(errs...); err != nil {
-		logger.Error("closing the stores", "error", err)
+		logger.Error("closing what was open", "error", err)
 	}
 }
 

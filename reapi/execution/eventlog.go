@@ -40,6 +40,8 @@ func (f *Finished) attributes() []slog.Attr {
 	for _, p := range f.Phases {
 		attrs = append(attrs, slog.Duration(p.Name, p.Duration.Round(time.Microsecond)))
 	}
+	text("request", f.Operation)
+	text("trace", f.Trace)
 	text("instance", f.Instance)
 	text("tenant", f.Tenant)
 	text("invocation", f.Invocation)

@@ -20,6 +20,9 @@ type Finished struct {
 	// Invocation, Mnemonic and Target are what the client calls its build and
 	// the action.
 	Invocation, Mnemonic, Target string
+	// Operation is the name of the first operation that the run was started for,
+	// Trace the ID of the trace that it is in, if it is in one.
+	Operation, Trace string
 	// Args are the first arguments of the command, if it was read.
 	Args []string
 
@@ -81,7 +84,7 @@ func (e *observed) Execute(ctx context.Context, t *Task, report Report) *Outcome
 func (e *observed) finished(ctx context.Context, t *Task, out *Outcome) *Finished {
 	f := &Finished{
 		Action: t.ActionDigest, Instance: t.Instance.Name, Tenant: t.Tenant,
-		Invocation: t.Invocation, Mnemonic: t.Mnemonic, Target: t.Target, Args: t.args,
+		Invocation: t.Invocation, Mnemonic: t.Mnemonic, Target: t.Target, Args: t.args, Operation: t.Operation, Trace: t.trace,
 		Queued: t.Timeline.Queued, Ended: time.Now(), Phases: t.Timeline.Phases(),
 		Cached: out.Cached, ExitCode: out.Result.GetExitCode(),
 		Status: e.StatusOf(out.Err), Message: cut(out.Message, maxTextBytes), Runner: t.runner,

@@ -154,6 +154,8 @@ func (s *Scheduler) start(op *Operation, action *repb.Action, key mergeKey) {
 		Invocation:      req.Invocation,
 		Mnemonic:        req.Mnemonic,
 		Target:          req.Target,
+		Span:            req.Span,
+		Operation:       op.name,
 		Timeline:        Timeline{Queued: time.Now()},
 	}
 	r := newRun(task, key, s.opts.Logger)

@@ -50,6 +50,8 @@ type Request struct {
 	Mnemonic, Target string
 	// Peer is the address of the client's host.
 	Peer string
+	// Span is where in the client's trace the request belongs.
+	Span Span
 }
 
 // place is where the request stands in the queue.
@@ -72,6 +74,9 @@ type Task struct {
 	Invocation      string
 	Mnemonic        string
 	Target          string
+	Span            Span
+	// Operation is the name of the first operation that the run was started for.
+	Operation string
 
 	// Timeline is filled by the executors as the run goes on. It belongs to
 	// the run's goroutine until the Outcome is there.
@@ -83,6 +88,7 @@ type Task struct {
 	// For those who are told of its end, and belonging to the run's goroutine, too.
 	args   []string          // the command's first
 	runner runners.LeaseInfo // the last that it had
+	trace  string            // the ID of the trace that it is in, if it is in one
 
 	// What was found out already, or nil.
 	platform *runners.Platform
