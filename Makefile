@@ -3,7 +3,7 @@
 # make test-fuzz  each fuzz target for FUZZTIME seconds
 # make build  bin/hearth and bin/hearth-execserver
 # make bench  the table of what a no-op action costs, compared with the last one
-# make demo   a real Bazel build on hearth, twice
+# make demo   a real Bazel build on hearth: cold, warm, cached, and by podman exec
 # make lint   what must be true of the source; make fmt repairs what it can
 # make proto  writes the Go code of the .proto files again
 

@@ -24,6 +24,7 @@ test bazel       bazel-bootstrap    -                   -            bazel      
 test both-runtimes crun             crun                crun         crun            crun
 test busybox     busybox-static     busybox             busybox      busybox         busybox-static
 test debootstrap debootstrap        debootstrap         debootstrap  debootstrap     debootstrap
+test fish        fish               fish                fish         fish            fish
 test fsck.erofs  erofs-utils        erofs-utils         erofs-utils  erofs-utils     erofs-utils
 test groff       groff-base         groff-base          groff        groff           groff
 test ip          iproute2           iproute             iproute2     iproute2        iproute2
@@ -32,6 +33,7 @@ test ps          procps             procps-ng           procps       procps-ng  
 test protoc      protobuf-compiler  protobuf-compiler   protobuf     protobuf        protobuf-devel
 test unshare     util-linux         util-linux          util-linux   util-linux      util-linux
 test xargs       findutils          findutils           findutils    findutils       findutils
+test zsh         zsh                zsh                 zsh          zsh             zsh
 test zip         zip                zip                 zip          zip             zip
 '
 

@@ -3,6 +3,7 @@ package e2e_test
 import (
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -35,4 +36,19 @@ func TestBenchBuild(t *testing.T) {
 	// A server that is not there is no way to build.
 	args[3] = "--endpoint=grpc://127.0.0.1:1"
 	runProgram(t, "", append(args, "--way=recycled", "--build-flag=--remote_retries=0")...).want(t, 1, "recycled", "127.0.0.1:1")
+}
+
+// TestDemo: what `make demo` shows, of fewer targets. How long each build takes is no
+// matter of tests.
+func TestDemo(t *testing.T) {
+	program(t)
+	lines := strings.Split(runProgram(t, "", setup(t, "demo.sh"), "//genrules/...").want(t, 0).stdout, "\n")
+	for _, way := range []struct{ name, did string }{
+		{"cold: ", "remote"}, {"warm: ", "remote"}, {"cached: ", "remote cache hit"}, {"podman exec, ", "remote"},
+	} {
+		i := slices.IndexFunc(lines, func(l string) bool { return strings.HasPrefix(l, way.name) })
+		if i < 0 || !strings.Contains(lines[i], "s   ") || !strings.Contains(lines[i], " "+way.did) {
+			t.Errorf("no line says of %q what it did: %q", way.name, lines)
+		}
+	}
 }

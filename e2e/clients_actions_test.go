@@ -1,6 +1,7 @@
 package e2e_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -86,6 +87,30 @@ func (c *cli) shows(t *testing.T) {
 	failing := c.digests["failing"]
 	c.digests["short"] = failing[:10]
 	c.run(t, "show", "short").want(t, 0, failing, "never (do_not_cache)", "from the server's memory", `exit code: "3"`, "It ran in container image host")
+	c.showsJSON(t)
+}
+
+// showsJSON: what programs read has the API's own messages.
+func (c *cli) showsJSON(t *testing.T) {
+	for name, want := range map[string]struct {
+		origin string
+		exit   int
+	}{"steady": {"the action cache", 0}, "failing": {"the server's memory", 3}} {
+		var shown struct {
+			Digest, Origin string
+			Command        struct{ Arguments []string }
+			Result         struct{ ExitCode int }
+			Runs           []struct{ Target string }
+		}
+		out := c.run(t, "show", name, "--json").want(t, 0).stdout
+		if err := json.Unmarshal([]byte(out), &shown); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		if !strings.Contains(shown.Digest, c.digests[name]) || shown.Origin != want.origin || len(shown.Command.Arguments) != 3 ||
+			shown.Result.ExitCode != want.exit || len(shown.Runs) == 0 {
+			t.Errorf("%s: %+v", name, shown)
+		}
+	}
 }
 
 func (c *cli) logs(t *testing.T) {
@@ -111,6 +136,8 @@ func (c *cli) checksDeterminism(t *testing.T) {
 	c.run(t, "check-determinism", "steady", "-n", "2").want(t, 0, "All 2 runs ended alike")
 	c.run(t, "check-determinism", "unsteady", "-n", "3").want(t, 1, "output out/now: ", "in 1 runs", "not deterministic")
 	c.run(t, "check-determinism", "steady", "-n", "1").want(t, 1, "-n is 1")
+	c.run(t, "check-determinism", "steady", "-n", "2", "--json").want(t, 0, `"deterministic": true`)
+	c.run(t, "check-determinism", "unsteady", "-n", "2", "--json").want(t, 1, `"deterministic": false`, `"output out/now": [`)
 }
 
 // A command in the shell sees what the action sees, and may as little.

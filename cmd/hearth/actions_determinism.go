@@ -13,7 +13,8 @@ import (
 // checkDeterminismCmd is `hearth actions check-determinism`.
 type checkDeterminismCmd struct {
 	actionFlags
-	Runs int `help:"How often it is run." short:"n" default:"5"`
+	Runs int  `help:"How often it is run." short:"n" default:"5"`
+	JSON bool `help:"Print JSON." name:"json"`
 }
 
 // Run runs the action again and again, one run after the other since the server
@@ -41,14 +42,29 @@ func (c *checkDeterminismCmd) Run(ctx context.Context) error {
 		}
 	}
 	unsteady := variants(all)
-	if len(unsteady) == 0 {
-		_, err := fmt.Fprintf(os.Stdout, "All %d runs ended alike (%d facts, %s).\n", c.Runs, len(all[0]), all[0]["status"])
+	switch {
+	case c.JSON:
+		err = printJSON(os.Stdout, unsteadiness{Runs: c.Runs, Deterministic: len(unsteady) == 0, Unsteady: unsteady})
+	case len(unsteady) == 0:
+		_, err = fmt.Fprintf(os.Stdout, "All %d runs ended alike (%d facts, %s).\n", c.Runs, len(all[0]), all[0]["status"])
+	}
+	if err != nil || len(unsteady) == 0 {
 		return err
 	}
-	for _, name := range slices.Sorted(maps.Keys(unsteady)) {
-		fmt.Fprintf(os.Stdout, "%s: %s\n", oneLine(name), strings.Join(unsteady[name], ", "))
+	if !c.JSON {
+		for _, name := range slices.Sorted(maps.Keys(unsteady)) {
+			fmt.Fprintf(os.Stdout, "%s: %s\n", oneLine(name), strings.Join(unsteady[name], ", "))
+		}
 	}
 	return errors.New("the action is not deterministic")
+}
+
+// unsteadiness is what check-determinism prints as JSON.
+type unsteadiness struct {
+	Runs          int  `json:"runs"`
+	Deterministic bool `json:"deterministic"`
+	// Unsteady are the facts that differ, with how many runs had which.
+	Unsteady map[string][]string `json:"unsteady"`
 }
 
 // variants are the facts that differ between runs, with how many runs had which.

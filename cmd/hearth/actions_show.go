@@ -21,6 +21,8 @@ import (
 // showActionCmd is `hearth actions show`.
 type showActionCmd struct {
 	actionFlags
+
+	JSON bool `help:"Print JSON: the messages of the API, and what the server remembers of the runs." name:"json"`
 }
 
 // Run prints everything that is known of an action.
@@ -33,6 +35,9 @@ func (c *showActionCmd) Run(ctx context.Context) error {
 	action, command, err := f.messages(ctx)
 	if err != nil {
 		return err
+	}
+	if c.JSON {
+		return f.showJSON(ctx, os.Stdout, action, command)
 	}
 	p := printer{os.Stdout}
 	p.field("action", "%s", f.digest)

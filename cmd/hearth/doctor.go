@@ -2,10 +2,12 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/hearth-build/hearth/runners/podman"
@@ -18,6 +20,9 @@ type doctorCmd struct {
 	HostRoot     string `help:"Directory that the container image \"host\" shows." default:"/" type:"path"`
 	PodmanSocket string `help:"Socket of a podman service." placeholder:"PATH"`
 	ExecServer   string `help:"The hearth-execserver program; default: the one beside this program." name:"execserver" placeholder:"FILE"`
+	Listen       string `help:"Address where a server would serve the Remote Execution API." default:"127.0.0.1:8980"`
+	Console      string `help:"Address where a server would serve the status pages." default:"127.0.0.1:8981"`
+	JSON         bool   `help:"Print JSON." name:"json"`
 
 	Pull             []string      `help:"Instead of the checks: pull a container image ahead, or its newest version. A server may be using the data directory." placeholder:"IMAGE"`
 	PullTimeout      time.Duration `help:"How long a pull may take." default:"30m"`
@@ -28,6 +33,9 @@ type doctorCmd struct {
 // Run makes the checks and prints a line for each.
 func (c *doctorCmd) Run(ctx context.Context, logger *slog.Logger) error {
 	f := &findings{out: os.Stdout}
+	if c.JSON {
+		f.out = io.Discard
+	}
 	switch {
 	case len(c.Pull) > 0:
 		// What is started from here need not know it.
@@ -40,10 +48,14 @@ func (c *doctorCmd) Run(ctx context.Context, logger *slog.Logger) error {
 	default:
 		c.checkHost(ctx, logger, f)
 	}
-	if f.problems > 0 {
-		return fmt.Errorf("%d problems found", f.problems)
+	var err error
+	if c.JSON {
+		err = printJSON(os.Stdout, f.all)
 	}
-	return nil
+	if f.problems > 0 {
+		err = errors.Join(err, fmt.Errorf("%d problems found", f.problems))
+	}
+	return err
 }
 
 func (c *doctorCmd) checkHost(ctx context.Context, logger *slog.Logger, f *findings) {
@@ -59,6 +71,13 @@ func (c *doctorCmd) checkHost(ctx context.Context, logger *slog.Logger, f *findi
 		f.show("data directory", true, c.DataDir, "")
 		f.show("input roots", true, describeInputRoots(c.DataDir), "")
 	}
+	h := host{f: f, proc: "/proc"}
+	h.ids()
+	h.kernel()
+	h.clock(time.Now())
+	h.disk(existing(c.DataDir))
+	h.port(ctx, "listen", c.Listen)
+	h.port(ctx, "console", c.Console)
 	found := podman.Probe(ctx, podman.Options{
 		DataDir: c.DataDir, Socket: c.PodmanSocket, HostRoot: c.HostRoot, ExecServer: server, Logger: logger,
 	})
@@ -67,14 +86,34 @@ func (c *doctorCmd) checkHost(ctx context.Context, logger *slog.Logger, f *findi
 	}
 }
 
+// existing is the directory, or the nearest above it that is there.
+func existing(dir string) string {
+	for {
+		if _, err := os.Stat(dir); err == nil || dir == filepath.Dir(dir) {
+			return dir
+		}
+		dir = filepath.Dir(dir)
+	}
+}
+
+// finding is what there is to say about one thing.
+type finding struct {
+	Name   string `json:"name"`
+	OK     bool   `json:"ok"`
+	Detail string `json:"detail"`
+	Fix    string `json:"fix,omitempty"`
+}
+
 // findings prints what checks have found.
 type findings struct {
 	out      io.Writer
 	problems int
+	all      []finding
 }
 
 // show prints a finding, and what to do about a bad one.
 func (f *findings) show(name string, ok bool, detail, fix string) {
+	f.all = append(f.all, finding{name, ok, detail, fix})
 	mark := "ok     "
 	if !ok {
 		mark = "PROBLEM"

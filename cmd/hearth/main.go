@@ -20,6 +20,7 @@ import (
 	"syscall"
 
 	"github.com/alecthomas/kong"
+	"github.com/willabides/kongplete"
 
 	"github.com/hearth-build/hearth/cmd/hearth/settings"
 )
@@ -31,15 +32,16 @@ type cli struct {
 	LogLevel  slog.Level `help:"Least level that is logged: debug, info, warn or error." default:"info"`
 	LogFormat string     `help:"How the log is written: text or json." enum:"text,json" default:"text"`
 
-	Serve    serveCmd   `cmd:"" help:"Serve the Remote Execution API: a bazel --remote_executor."`
-	Actions  actionsCmd `cmd:"" help:"Look at actions that a server ran, and run them again."`
-	Runners  runnersCmd `cmd:"" help:"Look at the containers of a server, and end them."`
-	Bench    benchCmd   `cmd:"" help:"Measure a Remote Execution server."`
-	Doctor   doctorCmd  `cmd:"" help:"Check this host, and say what to do about what is amiss."`
-	Settings configCmd  `cmd:"" name:"config" help:"Look at what flags, environment and file come to."`
-	Token    tokenCmd   `cmd:"" help:"Make a token for a principal of a server with --credentials."`
-	Version  versionCmd `cmd:"" help:"Print the version."`
-	Manual   manualCmd  `cmd:"" hidden:"" help:"Write documentation of all commands and flags."`
+	Serve      serveCmd      `cmd:"" help:"Serve the Remote Execution API: a bazel --remote_executor."`
+	Actions    actionsCmd    `cmd:"" help:"Look at actions that a server ran, and run them again."`
+	Runners    runnersCmd    `cmd:"" help:"Look at the containers of a server, and end them."`
+	Bench      benchCmd      `cmd:"" help:"Measure a Remote Execution server."`
+	Doctor     doctorCmd     `cmd:"" help:"Check this host, and say what to do about what is amiss."`
+	Settings   configCmd     `cmd:"" name:"config" help:"Look at what flags, environment and file come to."`
+	Token      tokenCmd      `cmd:"" help:"Make a token for a principal of a server with --credentials."`
+	Version    versionCmd    `cmd:"" help:"Print the version."`
+	Completion completionCmd `cmd:"" help:"Print what lets a shell complete the commands and flags of hearth."`
+	Manual     manualCmd     `cmd:"" hidden:"" help:"Write documentation of all commands and flags."`
 }
 
 func main() {
@@ -48,6 +50,7 @@ func main() {
 	if err != nil {
 		panic(err) // the commands contradict each other
 	}
+	kongplete.Complete(parser) // and ends, if a shell asks what may follow
 	command, err := parser.Parse(os.Args[1:])
 	if bad := (*settings.Error)(nil); errors.As(err, &bad) {
 		fmt.Fprintf(os.Stderr, "hearth: %v\n", bad) // how to use the command line is no help

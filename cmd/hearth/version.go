@@ -3,13 +3,19 @@ package main
 import (
 	"fmt"
 	"os"
+	"runtime"
 	"runtime/debug"
 )
 
-type versionCmd struct{}
+type versionCmd struct {
+	JSON bool `help:"Print JSON." name:"json"`
+}
 
 // Run prints the version.
-func (versionCmd) Run() error {
+func (c *versionCmd) Run() error {
+	if c.JSON {
+		return printJSON(os.Stdout, map[string]string{"version": release(), "go": runtime.Version(), "os": runtime.GOOS, "arch": runtime.GOARCH})
+	}
 	_, err := fmt.Fprintln(os.Stdout, "hearth", version())
 	return err
 }
