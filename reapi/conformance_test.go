@@ -364,10 +364,11 @@ func TestResultPriorities(t *testing.T) {
 // nothing new.
 func TestFinishLetsStreamsEnd(t *testing.T) {
 	f := newFixture(t)
-	data := text(20 << 20)
+	data := text(4 << 20) // more than is sent ahead
 	d := cas.SHA256.Sum(data)
 	f.put(data)
-	stream, err := bytestream.NewByteStreamClient(f.conn).Read(t.Context(), &bytestream.ReadRequest{ResourceName: "blobs/" + d.Name()})
+	slow := dial(t, f.conn.Target(), grpc.WithStaticStreamWindowSize(64<<10), grpc.WithStaticConnWindowSize(64<<10))
+	stream, err := bytestream.NewByteStreamClient(slow).Read(t.Context(), &bytestream.ReadRequest{ResourceName: "blobs/" + d.Name()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -385,7 +386,7 @@ func TestFinishLetsStreamsEnd(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer late.Close() // nothing is under way
-	for deadline := time.Now().Add(3 * time.Second); ; {
+	for deadline := time.Now().Add(time.Minute); ; {
 		_, err := repb.NewCapabilitiesClient(late).GetCapabilities(t.Context(), &repb.GetCapabilitiesRequest{})
 		if status.Code(err) == codes.Unavailable {
 			break

@@ -27,9 +27,15 @@ type rig struct {
 // The bubble itself fails a test that leaks a goroutine.
 func inBubble(t *testing.T, opts runners.Options, test func(r *rig)) {
 	t.Helper()
+	inBubbleWith(t, runnertest.NewFake, opts, test)
+}
+
+// inBubbleWith is inBubble over a backend that is not as new when the pool begins.
+func inBubbleWith(t *testing.T, fake func() *runnertest.Fake, opts runners.Options, test func(r *rig)) {
+	t.Helper()
 	opts.Dir = t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		r := &rig{T: t, fake: runnertest.NewFake(), dir: opts.Dir}
+		r := &rig{T: t, fake: fake(), dir: opts.Dir}
 		r.open(opts)
 		test(r)
 		r.close()

@@ -173,8 +173,12 @@ func TestDemandIsRemembered(t *testing.T) {
 		if err := os.WriteFile(file, []byte(bad), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		inBubble(t, opts, func(r *rig) {
-			r.fake.SetHook(failing(runnertest.OpResolve))
+		withoutImages := func() *runnertest.Fake {
+			fake := runnertest.NewFake()
+			fake.SetHook(failing(runnertest.OpResolve))
+			return fake
+		}
+		inBubbleWith(t, withoutImages, opts, func(r *rig) {
 			r.wantSpares(0)
 			r.fake.SetHook(nil)
 			r.use(r.recycled())
