@@ -5,6 +5,8 @@
 # make bench  the table of what a no-op action costs, compared with the last one
 # make demo   a real Bazel build on hearth: cold, warm, cached, and by podman exec
 # make lint   what must be true of the source; make fmt repairs what it can
+# make dist   what is released, in dist/: static programs, a Debian package, checksums
+# make vuln   which modules have known vulnerabilities
 # make proto  writes the Go code of the .proto files again
 
 # The podman bindings alone, without podman's own libraries, which need cgo.
@@ -22,7 +24,7 @@ RACE = $(shell go list ./... | grep -vE '/(cmd/hearth|runners/podman|e2e)(/|$$)'
 # How many seconds each fuzz target runs.
 FUZZTIME := 20
 
-.PHONY: run build test bench demo lint fmt proto clean
+.PHONY: run build test bench demo lint fmt proto dist vuln print-tags clean
 .PHONY: needs sid test-guard test-unit test-fuzz test-podman test-bazel
 .NOTPARALLEL:
 
@@ -60,7 +62,7 @@ test-podman: build
 	.ci/gotest.sh -count=1 -p=1 -timeout=15m $(WHOLE)
 
 test-bazel: build
-	SID_ROOT=$(SID) .ci/gotest.sh -count=1 -timeout=20m ./e2e
+	SID_ROOT=$(SID) .ci/gotest.sh -count=1 -timeout=25m ./e2e
 
 bench: build
 	@mkdir -p .cache
@@ -89,5 +91,16 @@ fmt:
 proto:
 	.ci/proto.sh fix
 
+dist:
+	.ci/dist.sh
+
+# Of the modules that the programs contain, which have known vulnerabilities.
+vuln:
+	.ci/vuln.sh
+
+# For .ci/dist.sh, which builds with the same tags.
+print-tags:
+	@echo $(filter -tags=%,$(GOFLAGS))
+
 clean:
-	rm -rf bin
+	rm -rf bin dist

@@ -31,6 +31,7 @@ test ip          iproute2           iproute             iproute2     iproute2   
 test mount       mount              util-linux          mount        util-linux      util-linux
 test ps          procps             procps-ng           procps       procps-ng       procps
 test protoc      protobuf-compiler  protobuf-compiler   protobuf     protobuf        protobuf-devel
+test systemd-analyze systemd        systemd             -            systemd         systemd
 test unshare     util-linux         util-linux          util-linux   util-linux      util-linux
 test xargs       findutils          findutils           findutils    findutils       findutils
 test zsh         zsh                zsh                 zsh          zsh             zsh

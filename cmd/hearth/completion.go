@@ -8,15 +8,19 @@ import (
 
 // completionCmd is `hearth completion`.
 type completionCmd struct {
-	Shell string `arg:"" enum:"bash,zsh,fish" help:"The shell: bash, zsh or fish."`
+	Shell   string `arg:"" enum:"bash,zsh,fish" help:"The shell: bash, zsh or fish."`
+	Program string `help:"The program that the shell asks; default: this one." placeholder:"FILE"`
 }
 
 // Run prints what makes a shell ask this program for what may follow. It answers
 // when the variable COMP_LINE is there.
 func (c *completionCmd) Run() error {
-	self, err := os.Executable()
-	if err != nil {
-		return err
+	self := c.Program
+	if self == "" {
+		var err error
+		if self, err = os.Executable(); err != nil {
+			return err
+		}
 	}
 	quoted := "'" + strings.ReplaceAll(self, "'", `'\''`) + "'"
 	switch c.Shell {
