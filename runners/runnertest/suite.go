@@ -20,7 +20,7 @@ import (
 type Open func(t *testing.T) runners.Backend
 
 // patience with what should take milliseconds, on a loaded machine.
-const patience = 60 * time.Second
+const patience = 3 * time.Minute
 
 // TestBackend is the suite that every Backend passes.
 //
