@@ -88,7 +88,7 @@ func (a *attempt) run(ctx context.Context, spoolDir string, maxPrinted int64) *O
 	a.printed = newPrinted(spoolDir, maxPrinted)
 	defer a.publish()()
 	command := a.job.command
-	command.Env = withDefaults(command.Env, a.lease.Image().Env)
+	command.Env = WithImageEnv(command.Env, a.lease.Image().Env)
 	a.task.Enter(a.report, Progress{Step: StepExecution})
 	res, err := a.lease.Run(ctx, command, a.printed.stdout, a.printed.stderr)
 	a.task.Enter(a.report, Progress{Step: StepOutputs})
@@ -132,7 +132,7 @@ func (a *attempt) collect(ctx context.Context, res runners.Result) *Outcome {
 	}
 	// What was printed may explain what is wrong with the outputs.
 	err = errors.Join(err, a.printed.store(ctx, a.task.Store(), a.task.ActionDigest.Function(), result))
-	result.ExitCode = exitCode(res)
+	result.ExitCode = ExitCode(res)
 	auxiliary, auxErr := a.auxiliary(res)
 	result.ExecutionMetadata = &repb.ExecutedActionMetadata{AuxiliaryMetadata: auxiliary}
 	out.Result = result

@@ -11,7 +11,7 @@ import (
 // judge finds out whether the command's exit code says more than that it failed. A
 // timeout or an end for lack of memory is no exit code of its own.
 func (a *attempt) judge(res runners.Result, out *Outcome) {
-	p, code := &a.job.platform, exitCode(res)
+	p, code := &a.job.platform, ExitCode(res)
 	if res.TimedOut || res.Memory.Kills > 0 {
 		return
 	}

@@ -9,9 +9,9 @@ import (
 	"github.com/hearth-build/hearth/runners"
 )
 
-// exitCode is the command's own, or 128 plus the signal that ended it, as
+// ExitCode is the command's own, or 128 plus the signal that ended it, as
 // shells have it.
-func exitCode(res runners.Result) int32 {
+func ExitCode(res runners.Result) int32 {
 	if res.Signal != 0 {
 		return 128 + int32(res.Signal)
 	}
@@ -24,7 +24,7 @@ func (a *attempt) explain(res runners.Result) string {
 	if res.Memory.Kills > 0 {
 		b.WriteString(explainMemory(res.Memory))
 	}
-	if exitCode(res) == 0 && !res.TimedOut {
+	if ExitCode(res) == 0 && !res.TimedOut {
 		return b.String()
 	}
 	if res.Signal != 0 && !res.TimedOut {

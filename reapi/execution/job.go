@@ -164,8 +164,8 @@ func overridden(env, by []string) []string {
 	return env
 }
 
-// withDefaults adds to env what the image declares and env does not set.
-func withDefaults(env, image []string) []string {
+// WithImageEnv adds to env what the image declares and env does not set.
+func WithImageEnv(env, image []string) []string {
 	if len(image) == 0 {
 		return env
 	}

@@ -50,6 +50,6 @@ func NewPlan(a *repb.Action, command *repb.Command, f cas.Function, opts PlanOpt
 // Command is what is run in a container of the image.
 func (p *Plan) Command(image runners.Image) runners.Command {
 	command := p.command
-	command.Env = withDefaults(slices.Clip(command.Env), image.Env)
+	command.Env = WithImageEnv(slices.Clip(command.Env), image.Env)
 	return command
 }

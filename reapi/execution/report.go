@@ -20,7 +20,7 @@ func (a *attempt) auxiliary(res runners.Result) ([]*anypb.Any, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encode the action's report: %w", err)
 	}
-	usage, err := anypb.New(posixUsage(res))
+	usage, err := anypb.New(POSIXUsage(res))
 	if err != nil {
 		return nil, fmt.Errorf("encode the action's usage: %w", err)
 	}
@@ -101,7 +101,8 @@ func signalName(res runners.Result) string {
 	return fmt.Sprintf("SIG%d", int(res.Signal)) // the real-time ones have no names
 }
 
-func posixUsage(res runners.Result) *resourceusage.POSIXResourceUsage {
+// POSIXUsage is what a command used, in Buildbarn's words.
+func POSIXUsage(res runners.Result) *resourceusage.POSIXResourceUsage {
 	u := &res.Usage
 	return &resourceusage.POSIXResourceUsage{
 		UserTime:                   durationpb.New(u.UserTime),

@@ -82,6 +82,19 @@ func (r Resources) holds(need Resources) bool {
 // something of these.
 func (r Resources) exhausted() bool { return r.MilliCPU < 1 || r.Memory < 1 || r.Runners < 1 }
 
+// used is the share of the total that is gone of the resource of which most is.
+func (r Resources) used(total Resources) float64 {
+	most := 0.0
+	share := func(free, total int64) { most = max(most, 1-float64(free)/float64(total)) }
+	share(r.MilliCPU, total.MilliCPU)
+	share(r.Memory, total.Memory)
+	share(r.Runners, total.Runners)
+	for name, amount := range total.Custom {
+		share(r.Custom[name], amount)
+	}
+	return most
+}
+
 // Shortage is too little of a resource. The zero Shortage is none.
 type Shortage struct {
 	// Resource is "CPU", "memory", "runners", or a property's name.

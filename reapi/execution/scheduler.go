@@ -97,7 +97,7 @@ func NewScheduler(executor Executor, slots *Slots, opts SchedulerOptions) (*Sche
 // Submit starts a run for the request, or joins one in flight of the same
 // action. The run outlives ctx. The caller watches the operation it gets.
 func (s *Scheduler) Submit(ctx context.Context, req *Request) (*Operation, error) {
-	action, err := loadAction(ctx, req)
+	action, err := findAction(ctx, req)
 	if err != nil {
 		return nil, err
 	}
@@ -156,6 +156,7 @@ func (s *Scheduler) start(op *Operation, action *repb.Action, key mergeKey) {
 		Target:          req.Target,
 		Span:            req.Span,
 		Operation:       op.name,
+		Assigned:        req.Assigned,
 		Timeline:        Timeline{Queued: time.Now()},
 	}
 	r := newRun(task, key, s.opts.Logger)
@@ -277,14 +278,19 @@ func (s *Scheduler) detachLocked(op *Operation, why error) (shared bool) {
 }
 
 // Load is how busy a Scheduler is.
-type Load struct{ Running, Queued, Operations int }
+type Load struct {
+	Running, Queued, Operations int
+	// Busy is the share, up to 1, that runs use of what there is least left of: CPU,
+	// memory, runners or another resource.
+	Busy float64
+}
 
 // Load counts the runs.
 func (s *Scheduler) Load() Load {
-	running, queued := s.slots.load()
+	running, queued, busy := s.slots.load()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return Load{Running: running, Queued: queued, Operations: len(s.operations)}
+	return Load{Running: running, Queued: queued, Operations: len(s.operations), Busy: busy}
 }
 
 // Close takes no more requests, lets those that wait for admission wait, and

@@ -260,9 +260,9 @@ func (s *Slots) waiting() int {
 	return s.queue.len()
 }
 
-// load counts the admitted and the waiting runs.
-func (s *Slots) load() (running, queued int) {
+// load counts the admitted and the waiting runs, and says how much the admitted use.
+func (s *Slots) load() (running, queued int, busy float64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.running, s.waiting()
+	return s.running, s.waiting(), s.free.used(s.opts.Total)
 }

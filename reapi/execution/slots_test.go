@@ -50,7 +50,7 @@ func (m *machine) want(what string, running ...*ticket) {
 			m.t.Errorf("%s: %d does not run", what, i)
 		}
 	}
-	if got, _ := m.load(); got != len(running) {
+	if got, _, _ := m.load(); got != len(running) {
 		m.t.Errorf("%s: %d run, want %d", what, got, len(running))
 	}
 }

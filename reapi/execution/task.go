@@ -2,7 +2,6 @@ package execution
 
 import (
 	"context"
-	"fmt"
 	"sync/atomic"
 	"time"
 
@@ -52,6 +51,8 @@ type Request struct {
 	Peer string
 	// Span is where in the client's trace the request belongs.
 	Span Span
+	// Assigned is nil unless a scheduler elsewhere sent the request.
+	Assigned *Assignment
 }
 
 // place is where the request stands in the queue.
@@ -77,6 +78,7 @@ type Task struct {
 	Span            Span
 	// Operation is the name of the first operation that the run was started for.
 	Operation string
+	Assigned        *Assignment
 
 	// Timeline is filled by the executors as the run goes on. It belongs to
 	// the run's goroutine until the Outcome is there.
@@ -131,15 +133,7 @@ const (
 // loadAction reads the Action of a request.
 func loadAction(ctx context.Context, r *Request) (*repb.Action, error) {
 	action := &repb.Action{}
-	if err := loadMessage(ctx, r.Instance.Store, r.Action, maxActionBytes, action); err != nil {
-		return nil, fmt.Errorf("action: %w", err)
-	}
-	if t := action.GetTimeout(); t != nil {
-		if err := t.CheckValid(); err != nil || t.AsDuration() < 0 {
-			return nil, invalidf("timeout %v is not a valid duration", t)
-		}
-	}
-	return action, nil
+	return action, loadMessage(ctx, r.Instance.Store, r.Action, maxActionBytes, action)
 }
 
 // loadMessage reads a blob and parses it. A blob that is not there is reported

@@ -34,6 +34,7 @@ func (e *timing) Execute(ctx context.Context, t *Task, report Report) *Outcome {
 		md.Worker = e.worker
 		md.VirtualExecutionDuration = durationpb.New(max(0, t.Timeline.Virtual))
 		t.Timeline.stamp(md, true)
+		t.Assigned.stamp(md)
 	}
 	return out
 }
