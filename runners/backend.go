@@ -135,3 +135,7 @@ const (
 	WorkDirName      = "work"
 	ContainerWorkDir = "/hearth/work"
 )
+
+// ContainerSharedDir is where a container has the directory that all runners of a
+// backend share with the host, if there is one.
+const ContainerSharedDir = "/hearth/build"

@@ -41,6 +41,9 @@ type Options struct {
 	Podman string
 	// HostRoot is the directory that runners.HostImage shows. Default: "/".
 	HostRoot string
+	// Shared is a directory that every runner sees as runners.ContainerSharedDir, and
+	// may write to as far as its modes allow. Default: none.
+	Shared string
 	// Memory is the most that a runner may use, in bytes, all of its processes and
 	// files in memory together. Default: seven eighths of the machine's.
 	Memory int64
@@ -103,6 +106,9 @@ func (o Options) Validate() error {
 	}
 	if info, err := os.Stat(o.HostRoot); !filepath.IsAbs(o.HostRoot) || err != nil || !info.IsDir() {
 		bad("HostRoot is %q: it must be the absolute path of a directory", o.HostRoot)
+	}
+	if info, err := os.Stat(o.Shared); o.Shared != "" && (!filepath.IsAbs(o.Shared) || err != nil || !info.IsDir()) {
+		bad("Shared is %q: it must be the absolute path of a directory", o.Shared)
 	}
 	if o.Memory != 0 && o.Memory < LeastMemory {
 		bad("Memory is %d: it must be at least %d", o.Memory, LeastMemory)

@@ -149,3 +149,17 @@ func (d socketDir) path() string {
 }
 
 func (d socketDir) close() error { return d.dir.Close() }
+
+// Ready reports whether the podman service answers now, as it must before the next
+// container can be started.
+func (b *Backend) Ready(ctx context.Context) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, readyTimeout, fmt.Errorf("podman has not answered in %v", readyTimeout))
+	defer cancel()
+	return b.call(ctx, "look whether podman answers", func(ctx context.Context) error {
+		_, err := system.Version(ctx, nil)
+		return err
+	})
+}
+
+// readyTimeout is far more than a podman takes that works.
+const readyTimeout = 15 * time.Second

@@ -138,6 +138,9 @@ func (b *Backend) mounts(s runners.Spec) []spec.Mount {
 		tmpfs("/tmp", "mode=1777", b.share(tmpPart)),
 		tmpfs("/var/tmp", "mode=1777", b.share(otherPart)),
 	}
+	if b.opts.Shared != "" {
+		mounts = append(mounts, bind(b.opts.Shared, runners.ContainerSharedDir, "rbind", "rw", "rslave"))
+	}
 	if s.Image.Name == runners.HostImage {
 		mounts = append(mounts, tmpfs("/run", "mode=755", b.share(smallPart)), tmpfs("/run/lock", "mode=1777", b.share(smallPart)))
 	}
