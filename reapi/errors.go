@@ -89,6 +89,9 @@ func codeTable() []codeRow {
 	}
 }
 
+// RPCError is what an RPC of another service returns for err, by the same table.
+func RPCError(err error) error { return rpcError(err) }
+
 // rpcError is what an RPC other than Execute returns for err.
 func rpcError(err error) error {
 	if err == nil {

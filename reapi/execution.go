@@ -122,6 +122,17 @@ func operationMessage(ctx context.Context, op *execution.Operation, state execut
 	return message, nil
 }
 
+// FailedResponse is what a client hears of an action that did not even become an
+// operation.
+func FailedResponse(err error) *repb.ExecuteResponse {
+	return &repb.ExecuteResponse{Status: executionStatus(err).Proto()}
+}
+
+// ExecuteResponse is what a client hears of an outcome of the operation.
+func ExecuteResponse(ctx context.Context, op *execution.Operation, out *execution.Outcome) *repb.ExecuteResponse {
+	return executeResponse(ctx, op, out, &repb.ExecuteRequest{})
+}
+
 func executeResponse(ctx context.Context, op *execution.Operation, out *execution.Outcome, hints inlineHints) *repb.ExecuteResponse {
 	// Headers may have brought in what a message cannot carry.
 	resp := &repb.ExecuteResponse{
@@ -163,6 +174,11 @@ func requestMetadata(ctx context.Context) *repb.RequestMetadata {
 	if len(values) == 0 || proto.Unmarshal([]byte(values[0]), m) != nil {
 		return &repb.RequestMetadata{}
 	}
+	return ClipMetadata(m)
+}
+
+// ClipMetadata cuts what a client says about itself to a bounded length.
+func ClipMetadata(m *repb.RequestMetadata) *repb.RequestMetadata {
 	m.ToolInvocationId = clip(m.GetToolInvocationId())
 	m.ActionMnemonic = clip(m.GetActionMnemonic())
 	m.TargetId = clip(m.GetTargetId())
