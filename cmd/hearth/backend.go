@@ -88,6 +88,15 @@ func (b *lateBackend) Sweep(ctx context.Context) (int, error) {
 	return backend.Sweep(ctx)
 }
 
+// ready reports whether containers can be started now.
+func (b *lateBackend) ready(ctx context.Context) error {
+	backend, err := b.open(ctx)
+	if err != nil {
+		return err
+	}
+	return backend.Ready(ctx)
+}
+
 // Close ends what was opened.
 func (b *lateBackend) Close(ctx context.Context) error {
 	b.mu.Lock()

@@ -88,7 +88,7 @@ func (c *backingFlags) open(logger *slog.Logger) (*backing, error) {
 }
 
 func (b *backing) dial(endpoint string) (*grpc.ClientConn, error) {
-	conn, err := b.flags.Identity.dial(endpoint)
+	conn, err := b.flags.Identity.dial(endpoint, passTraceOn()...)
 	if err != nil {
 		return nil, err
 	}

@@ -68,7 +68,7 @@ func machineMemory() (int64, error) {
 }
 
 // total is what all actions share.
-func (c *serveCmd) total() execution.Resources {
+func (c *machineFlags) total() execution.Resources {
 	total := execution.Resources{
 		MilliCPU: int64(c.Slots) * 1000,
 		Memory:   int64(c.Capacity.Memory),

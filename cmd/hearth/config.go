@@ -36,8 +36,13 @@ func (c *printConfigCmd) Run(outer *kong.Context) error {
 		return err
 	}
 	var wrong error
-	if strings.HasPrefix(command.Command(), "serve") {
-		wrong = inner.Serve.validate() // which also fills in
+	switch name, _, _ := strings.Cut(command.Command(), " "); name { // which also fills in
+	case "serve":
+		wrong = inner.Serve.validate()
+	case "worker":
+		wrong = inner.Worker.validate()
+	case "runner":
+		_, _, wrong = inner.Runner.validate()
 	}
 	list := from.List(command)
 	if c.JSON {

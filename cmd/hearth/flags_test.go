@@ -15,10 +15,10 @@ func goodFlags(t *testing.T) *serveCmd {
 	if err := os.WriteFile(program, []byte("#!/bin/true"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	return &serveCmd{
-		Slots: 2, MaxQueued: 10, DefaultTimeout: time.Hour, MaxTimeout: time.Hour, MaxPrinted: 1, IdleTimeout: time.Minute,
-		Images: imageFlags{PullTimeout: time.Minute}, ExecServer: program,
-	}
+	return &serveCmd{machineFlags: machineFlags{
+		Slots: 2, MaxQueued: 10, DefaultTimeout: time.Hour, MaxTimeout: time.Hour, MaxPrinted: 1,
+		containerFlags: containerFlags{IdleTimeout: time.Minute, Images: imageFlags{PullTimeout: time.Minute}, ExecServer: program},
+	}}
 }
 
 func TestValidateFillsIn(t *testing.T) {

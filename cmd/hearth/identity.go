@@ -68,8 +68,9 @@ func (c *identityFlags) tls() (*tls.Config, error) {
 	return config, nil
 }
 
-// dial makes a connection to a server of the Remote Execution API.
-func (c *identityFlags) dial(endpoint string) (*grpc.ClientConn, error) {
+// dial makes a connection to a server of the Remote Execution API, or another that
+// speaks gRPC.
+func (c *identityFlags) dial(endpoint string, more ...grpc.DialOption) (*grpc.ClientConn, error) {
 	config, err := c.tls()
 	if err != nil {
 		return nil, err
@@ -77,7 +78,7 @@ func (c *identityFlags) dial(endpoint string) (*grpc.ClientConn, error) {
 	if _, err := c.token(); err != nil {
 		return nil, err
 	}
-	options := []grpc.DialOption{}
+	options := more
 	if strings.HasPrefix(endpoint, "grpcs://") {
 		options = append(options, grpc.WithTransportCredentials(credentials.NewTLS(config)))
 	}

@@ -95,6 +95,7 @@ func (m *metrics) watch(s *stack) error {
 		read             func(record)
 	}{
 		{"hearth.queue.actions", "Actions that wait for a slot, or run.", "", false, s.measureQueue},
+		{"hearth.worker.slots", "Slots of a worker in a cluster, those that have an action or none.", "", false, s.measureSlots},
 		{"hearth.runners", "Containers by state.", "", false, s.measureRunners},
 		{"hearth.runners.started", "Containers that were started.", "", true, func(put record) { put(int64(s.pool.Counts().Started)) }},
 		{"hearth.runners.paused", "How often an idle container was paused.", "", true, func(put record) { put(int64(s.pool.Counts().Paused)) }},
@@ -119,7 +120,23 @@ func (m *metrics) watch(s *stack) error {
 			return err
 		}
 	}
-	return nil
+	_, err := m.meter().Float64ObservableGauge("hearth.busy.ratio",
+		metric.WithDescription("Share in use of what there is least left of: CPUs, memory, containers or another resource."),
+		metric.WithFloat64Callback(func(_ context.Context, o metric.Float64Observer) error {
+			o.Observe(s.scheduler.Load().Busy)
+			return nil
+		}))
+	return err
+}
+
+// measureSlots has nothing where actions come from clients.
+func (s *stack) measureSlots(put record) {
+	if s.worker == nil {
+		return
+	}
+	busy, slots := s.worker.Busy()
+	put(int64(busy), attribute.String("state", "busy"))
+	put(int64(slots-busy), attribute.String("state", "idle"))
 }
 
 func (s *stack) measureQueue(put record) {

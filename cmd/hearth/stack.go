@@ -15,10 +15,10 @@ import (
 	"github.com/hearth-build/hearth/cas/disk"
 	"github.com/hearth-build/hearth/cas/tree"
 	"github.com/hearth-build/hearth/reapi"
+	"github.com/hearth-build/hearth/reapi/buildbarn"
 	"github.com/hearth-build/hearth/reapi/console"
 	"github.com/hearth-build/hearth/reapi/execution"
 	"github.com/hearth-build/hearth/runners"
-	"github.com/hearth-build/hearth/runners/podman"
 )
 
 // stack is everything that serves, in the order in which it is built; stop
@@ -37,6 +37,7 @@ type stack struct {
 	metrics   *metrics
 	auditor   *execution.Auditor // nil without --audit-rate
 	scheduler *execution.Scheduler
+	worker    *buildbarn.Worker // nil where actions come from clients
 	assets    *assets
 	tenants   *tenants
 	server    *reapi.Server
@@ -70,6 +71,9 @@ func (c *serveCmd) build(ctx context.Context, logger *slog.Logger, s *stack) err
 	if err := c.openStores(ctx, s, dirs["spool"], logger); err != nil {
 		return err
 	}
+	if s.backing, err = c.Backing.open(logger); err != nil {
+		return err
+	}
 	if err := c.openPool(ctx, s, dirs["runners"], logger); err != nil {
 		return err
 	}
@@ -95,7 +99,7 @@ func (c *serveCmd) build(ctx context.Context, logger *slog.Logger, s *stack) err
 }
 
 // openStores opens the stores, and removes what an earlier hearth left beside them.
-func (c *serveCmd) openStores(ctx context.Context, s *stack, spool string, logger *slog.Logger) (err error) {
+func (c *machineFlags) openStores(ctx context.Context, s *stack, spool string, logger *slog.Logger) (err error) {
 	s.inputs = &inputRoots{dataDir: c.DataDir, logger: logger}
 	s.blobs, err = disk.Open(ctx, disk.Options{
 		Dir: filepath.Join(c.DataDir, "store"), MaxBytes: int64(c.MaxBytes), Logger: logger,
@@ -113,33 +117,22 @@ func (c *serveCmd) openStores(ctx context.Context, s *stack, spool string, logge
 	if err := errors.Join(emptyDir(spool), tree.SweepTrash(filepath.Join(c.DataDir, "trash"))); err != nil {
 		return fmt.Errorf("remove what an earlier hearth left: %w", err)
 	}
-	if s.backing, err = c.Backing.open(logger); err != nil {
-		return err
-	}
 	return nil
 }
 
 // openPool opens podman, if it is there by now, and the pool of its runners.
-func (c *serveCmd) openPool(ctx context.Context, s *stack, dir string, logger *slog.Logger) (err error) {
-	s.backend = newLateBackend(c.Images.options(podman.Options{
-		DataDir: c.DataDir, Socket: c.PodmanSocket, HostRoot: c.HostRoot,
-		ExecServer: c.ExecServer, ExecMode: podman.ExecMode(c.ExecMode), Memory: int64(c.RunnerMemory),
-		Processes: c.RunnerProcesses, CPUs: c.RunnerCPUs, Logger: logger,
-	}), logger)
+func (c *machineFlags) openPool(ctx context.Context, s *stack, dir string, logger *slog.Logger) (err error) {
+	s.backend = c.newBackend("", logger)
 	if _, err := s.backend.open(ctx); err != nil {
 		logger.Warn("actions cannot run until this is mended; the cache works", "error", err)
 	}
-	s.pool, err = runners.NewPool(s.backend, runners.Options{
-		Dir: dir, MaxRunners: c.MaxRunners, Pause: runners.PausePolicy(c.Pause),
-		PauseDelay: pauseDelay(c.PauseDelay), IdleTimeout: c.IdleTimeout, Limits: c.Limits.limits(), Logger: logger,
-		Spares: c.Limits.SpareRunners, DemandFile: filepath.Join(c.DataDir, "demand.json"),
-	})
+	s.pool, err = c.newPool(s.backend, dir, logger)
 	return err
 }
 
 // openScheduler makes the stack of executors and what feeds it.
 func (c *serveCmd) openScheduler(s *stack, spool string, logger *slog.Logger) error {
-	slots, err := execution.NewSlots(execution.SlotsOptions{Total: c.total(), MaxQueued: c.MaxQueued, Logger: logger})
+	slots, err := c.newSlots(logger)
 	if err != nil {
 		return err
 	}
@@ -150,16 +143,26 @@ func (c *serveCmd) openScheduler(s *stack, spool string, logger *slog.Logger) er
 		}
 		run = s.auditor
 	}
-	executor, err := s.observe(s.answering(run), c.History, logger)
+	return s.schedule(run, slots, c.History, execution.SchedulerOptions{OrphanGrace: c.OrphanGrace, Logger: logger})
+}
+
+// schedule makes the scheduler of what answers requests by run.
+func (s *stack) schedule(run execution.Executor, slots *execution.Slots, history int, opts execution.SchedulerOptions) error {
+	executor, err := s.observe(s.answering(run), history, opts.Logger)
 	if err != nil {
 		return err
 	}
-	s.scheduler, err = execution.NewScheduler(executor, slots, execution.SchedulerOptions{OrphanGrace: c.OrphanGrace, Logger: logger})
+	s.scheduler, err = execution.NewScheduler(executor, slots, opts)
 	return err
 }
 
+// newSlots is what all actions share.
+func (c *machineFlags) newSlots(logger *slog.Logger) (*execution.Slots, error) {
+	return execution.NewSlots(execution.SlotsOptions{Total: c.total(), MaxQueued: c.MaxQueued, Logger: logger})
+}
+
 // executor stacks what runs an action: what is outermost sees it first.
-func (c *serveCmd) executor(pool *runners.Pool, slots *execution.Slots, spool string) execution.Executor {
+func (c *machineFlags) executor(pool *runners.Pool, slots *execution.Slots, spool string) execution.Executor {
 	run := execution.NewAction(execution.ActionOptions{
 		Pool:           pool,
 		DefaultTimeout: c.DefaultTimeout,
@@ -274,12 +277,4 @@ func emptyDir(dir string) error {
 		}
 	}
 	return nil
-}
-
-// pauseDelay makes 0 what it says, which the pool would take for its default.
-func pauseDelay(d time.Duration) time.Duration {
-	if d == 0 {
-		return runners.PauseAtOnce
-	}
-	return d
 }

@@ -71,6 +71,15 @@ func (c *serveCmd) openInstances(ctx context.Context, s *stack, tenant string) (
 }
 
 func (c *serveCmd) openInstance(ctx context.Context, s *stack, name, namespace string) (*execution.Instance, error) {
+	instance, err := c.newInstance(ctx, s, name, namespace)
+	if err != nil {
+		return nil, err
+	}
+	return instance, s.assets.add(instance, namespace)
+}
+
+// newInstance opens the stores of an instance name, which are kept apart by the namespace.
+func (c *machineFlags) newInstance(ctx context.Context, s *stack, name, namespace string) (*execution.Instance, error) {
 	own := local{s.blobs.Namespace(namespace), actioncache.NewDisk(s.blobs, "ac").Namespace(namespace)}
 	store, results, err := s.backing.instance(name, own)
 	if err != nil {
@@ -81,7 +90,7 @@ func (c *serveCmd) openInstance(ctx context.Context, s *stack, name, namespace s
 	if err != nil {
 		return nil, err
 	}
-	instance := &execution.Instance{
+	return &execution.Instance{
 		Name:    name,
 		Store:   store,
 		Results: actioncache.Complete(results, store),
@@ -90,6 +99,5 @@ func (c *serveCmd) openInstance(ctx context.Context, s *stack, name, namespace s
 
 		DefaultProperties: properties(c.DefaultProperty),
 		HostNetwork:       c.HostNetwork,
-	}
-	return instance, s.assets.add(instance, namespace)
+	}, nil
 }

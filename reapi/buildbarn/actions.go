@@ -88,11 +88,11 @@ func (a *Actions) submit(ctx context.Context, assigned *remoteworker.DesiredStat
 		Invocation:      cmp.Or(client.GetToolInvocationId(), client.GetCorrelatedInvocationsId()),
 		Mnemonic:        client.GetActionMnemonic(),
 		Target:          client.GetTargetId(),
+		Span:            spanOf(assigned.GetW3CTraceContext()),
 		Assigned: &execution.Assignment{
 			Action:    assigned.GetAction(),
 			Queued:    assigned.GetQueuedTimestamp(),
 			Auxiliary: assigned.GetAuxiliaryMetadata(),
-			Trace:     assigned.GetW3CTraceContext(),
 		},
 	})
 }

@@ -78,7 +78,7 @@ type Task struct {
 	Span            Span
 	// Operation is the name of the first operation that the run was started for.
 	Operation string
-	Assigned        *Assignment
+	Assigned  *Assignment
 
 	// Timeline is filled by the executors as the run goes on. It belongs to
 	// the run's goroutine until the Outcome is there.
