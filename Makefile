@@ -24,7 +24,7 @@ RACE = $(shell go list ./... | grep -vE '/(cmd/hearth|runners/podman|e2e)(/|$$)'
 # How many seconds each fuzz target runs.
 FUZZTIME := 20
 
-.PHONY: run build test bench demo lint fmt proto dist vuln print-tags clean
+.PHONY: run build buildbarn test bench demo lint fmt proto dist vuln print-tags clean
 .PHONY: needs sid test-guard test-unit test-fuzz test-podman test-bazel
 .NOTPARALLEL:
 
@@ -61,8 +61,12 @@ test-fuzz:
 test-podman: build
 	.ci/gotest.sh -count=1 -p=1 -timeout=15m $(WHOLE)
 
-test-bazel: build
-	SID_ROOT=$(SID) .ci/gotest.sh -count=1 -timeout=25m ./e2e
+# Buildbarn's scheduler, which some tests of hearth need.
+buildbarn:
+	go build -C e2e/buildbarn -o ../../bin/buildbarn-scheduler .
+
+test-bazel: build buildbarn
+	SID_ROOT=$(SID) .ci/gotest.sh -count=1 -timeout=30m ./e2e
 
 bench: build
 	@mkdir -p .cache

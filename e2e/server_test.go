@@ -66,6 +66,13 @@ func serveArgs(hostRoot, dataDir string) []string {
 // startCommand starts a command that becomes `hearth serve` on dataDir.
 func startCommand(t *testing.T, dataDir string, cmd *exec.Cmd) *hearth {
 	t.Helper()
+	return startAnnounced(t, dataDir, cmd, func() {}, (*hearth).served)
+}
+
+// startAnnounced starts a command that becomes a hearth on dataDir. It calls started,
+// and returns when the hearth works: it has printed all that works waits for.
+func startAnnounced(t *testing.T, dataDir string, cmd *exec.Cmd, started func(), works func(*hearth, string) bool) *hearth {
+	t.Helper()
 	h := &hearth{dataDir: dataDir, cmd: cmd, log: filepath.Join(t.TempDir(), "log")}
 	log, err := os.Create(h.log)
 	if err != nil {
@@ -85,7 +92,8 @@ func startCommand(t *testing.T, dataDir string, cmd *exec.Cmd) *hearth {
 	in.Close()
 	h.wait()
 	t.Cleanup(func() { h.stop(t) })
-	h.readAnnouncement(t, stdout)
+	started()
+	h.readAnnouncement(t, stdout, works)
 	return h
 }
 
@@ -98,8 +106,16 @@ func (h *hearth) wait() {
 	}()
 }
 
-// readAnnouncement reads the lines for the .bazelrc that hearth prints when it serves.
-func (h *hearth) readAnnouncement(t *testing.T, stdout *os.File) {
+// served takes a line of what `hearth serve` prints: those for the .bazelrc come last.
+func (h *hearth) served(line string) bool {
+	if strings.HasPrefix(line, "build ") {
+		h.bazelrc += line + "\n"
+	}
+	return line == "" && h.bazelrc != ""
+}
+
+// readAnnouncement reads what hearth prints until it works.
+func (h *hearth) readAnnouncement(t *testing.T, stdout *os.File, works func(*hearth, string) bool) {
 	t.Helper()
 	if err := stdout.SetReadDeadline(time.Now().Add(startTimeout)); err != nil {
 		t.Fatal(err)
@@ -112,9 +128,7 @@ func (h *hearth) readAnnouncement(t *testing.T, stdout *os.File) {
 		if url, ok := strings.CutPrefix(line, "console   on "); ok {
 			h.console = url
 		}
-		if strings.HasPrefix(line, "build ") {
-			h.bazelrc += line + "\n"
-		} else if line == "" && h.bazelrc != "" {
+		if works(h, line) {
 			return
 		}
 	}
