@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"time"
 
+	"github.com/containers/podman/v5/pkg/bindings"
 	"github.com/containers/podman/v5/pkg/bindings/system"
 
 	"github.com/hearth-build/hearth/runners"
@@ -155,11 +157,26 @@ func (d socketDir) close() error { return d.dir.Close() }
 func (b *Backend) Ready(ctx context.Context) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, readyTimeout, fmt.Errorf("podman has not answered in %v", readyTimeout))
 	defer cancel()
-	return b.call(ctx, "look whether podman answers", func(ctx context.Context) error {
-		_, err := system.Version(ctx, nil)
+	return b.call(ctx, "look whether podman answers", ping)
+}
+
+// ping asks the service of a call's context for nothing: what it says of itself and
+// the host takes it long on a busy one.
+func ping(ctx context.Context) error {
+	client, err := bindings.GetClient(ctx)
+	if err != nil {
 		return err
-	})
+	}
+	resp, err := client.DoRequest(ctx, nil, http.MethodGet, "/_ping", nil, nil)
+	if err != nil {
+		return err
+	}
+	err = resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		err = fmt.Errorf("podman answers %s", resp.Status)
+	}
+	return err
 }
 
 // readyTimeout is far more than a podman takes that works.
-const readyTimeout = 15 * time.Second
+const readyTimeout = 30 * time.Second

@@ -1,6 +1,7 @@
 package podman_test
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -49,6 +50,28 @@ func TestServiceDies(t *testing.T) {
 		}
 		start(t, b, runners.HostImage).run(shell("true"))
 	}
+}
+
+// TestReady: a service that does not answer is noticed, and one that died is replaced.
+func TestReady(t *testing.T) {
+	dataDir := t.TempDir()
+	b := open(t, options(dataDir))
+	if err := b.Ready(ctx(t)); err != nil {
+		t.Fatal(err)
+	}
+	service := servicePID(t, dataDir)
+	if err := syscall.Kill(service, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	short, cancel := context.WithTimeout(ctx(t), 200*time.Millisecond)
+	defer cancel()
+	if err := b.Ready(short); err == nil {
+		t.Error("a service that is stopped answers")
+	}
+	if err := syscall.Kill(service, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	await(t, "another service answers", func() bool { return b.Ready(ctx(t)) == nil })
 }
 
 // TestServiceDoesNotStart: the error has the service's own words.
