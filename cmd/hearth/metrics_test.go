@@ -42,6 +42,7 @@ func TestMetrics(t *testing.T) {
 		`hearth_action_duration_seconds_bucket{cached="false",runner="warm",le="0.05"} 1`,
 		`hearth_action_phase_duration_seconds_bucket{phase="execution",le="0.025"} 1`,
 		`hearth_queue_actions{state="queued"} 0`,
+		"hearth_busy_ratio 0",
 		`hearth_runners{state="paused"} 0`,
 		`hearth_runners_started_total 0`,
 		`hearth_store_blobs 1`,
