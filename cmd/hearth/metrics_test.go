@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/hearth-build/hearth/cas"
+	"github.com/hearth-build/hearth/reapi/buildbarn"
 	"github.com/hearth-build/hearth/reapi/execution"
 	"github.com/hearth-build/hearth/runners"
 )
@@ -64,6 +65,7 @@ func TestMetrics(t *testing.T) {
 // each kind has happened.
 func TestMetricsPageIsComplete(t *testing.T) {
 	s := serve(t, "127.0.0.1:0", t.TempDir(), "--execserver=/bin/true", "--audit-rate=0.5")
+	s.stack.worker = &buildbarn.Worker{} // which `hearth worker` has
 	s.stack.metrics.observe(t.Context(), &execution.Finished{Status: "OK", Phases: []execution.Phase{{Name: "execution"}}})
 	shown := httptest.NewRecorder()
 	s.stack.metrics.page.ServeHTTP(shown, httptest.NewRequest(http.MethodGet, "/metrics", http.NoBody))
