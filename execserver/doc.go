@@ -22,11 +22,18 @@
 //  7. The scratch directories are emptied (scratch.go), and System V objects are
 //     removed (sysvipc.go), which frees the slot.
 //
+// A worker (worker.go) is a command that is not ended at 4: when its client says
+// keep, all processes are stopped instead, and 5 to 7 wait for its end. The next
+// call of Work continues it; a Run, or a worker of another kind, ends it first. What
+// it says is nothing to the server.
+//
 // A client that breaks a call off asks when it is settled, that is when 7 is over.
 //
 // Invariants:
 //   - The server runs only as PID 1 of a PID namespace; that makes it the
 //     parent of every orphan, and kill(-1) reach everything but itself.
+//   - While no call is under way, no process but the server runs: there is none, or
+//     all are a worker's, and stopped.
 //   - A result is sent only when no process but the server is left: kill(-1)
 //     reaches every process of the namespace and of those below it, whatever its
 //     session, user, parent or tracer, at once, so that no fork slips through;

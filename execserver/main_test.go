@@ -276,11 +276,19 @@ func eventually(t testing.TB, what string, condition func() bool) {
 // children lists the processes whose parent is the server.
 func (s *server) children(t testing.TB) []int {
 	t.Helper()
-	lists, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", s.pid))
-	if err != nil || len(lists) == 0 {
+	if _, err := os.Stat(fmt.Sprintf("/proc/%d/task", s.pid)); err != nil {
 		t.Fatalf("no threads of server %d: %v", s.pid, err)
 	}
-	var pids []int
+	return childrenOf(t, s.pid)
+}
+
+// childrenOf lists the children of a process, of which there are none once it has ended.
+func childrenOf(t testing.TB, pid int) (pids []int) {
+	t.Helper()
+	lists, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, list := range lists {
 		content, err := os.ReadFile(list)
 		if err != nil && !errors.Is(err, os.ErrNotExist) && !errors.Is(err, syscall.ESRCH) {

@@ -76,13 +76,18 @@ func (r *reaper) reap() (left bool, err error) {
 		case pid == 0:
 			return true, nil
 		}
-		r.usage.add(&usage)
-		switch {
-		case pid == r.main:
-			r.ended, r.status = true, status
-		case !r.since.IsZero():
-			r.killed++
-		}
+		r.bury(pid, status, &usage)
+	}
+}
+
+// bury notes the end of a process.
+func (r *reaper) bury(pid int, status syscall.WaitStatus, usage *syscall.Rusage) {
+	r.usage.add(usage)
+	switch {
+	case pid == r.main:
+		r.ended, r.status = true, status
+	case !r.since.IsZero():
+		r.killed++
 	}
 }
 

@@ -30,6 +30,10 @@ type run struct {
 	pidfd  int
 	start  time.Time
 	took   time.Duration
+
+	// Of a worker alone.
+	stdin   *feed
+	lending *lending
 }
 
 // begin starts the command.
@@ -65,7 +69,7 @@ func (r *run) begin(ctx context.Context, cmd *Command, stdin int) (_ *execpb.Not
 
 // close gives back what begin opened.
 func (r *run) close() error {
-	err := errors.Join(r.pipes[0].close(), r.pipes[1].close())
+	err := errors.Join(r.pipes[0].close(), r.pipes[1].close(), r.stdin.close())
 	if r.main != 0 {
 		err = errors.Join(err, unix.Close(r.pidfd))
 	}
@@ -73,7 +77,7 @@ func (r *run) close() error {
 }
 
 // watch reads output and enforces the timeout until the main process has ended,
-// or should have. When ctx ends, it kills everything.
+// or should have, or is to be kept. When ctx ends, it kills everything.
 func (r *run) watch(ctx context.Context) error {
 	for {
 		if err := r.poll(); err != nil {
@@ -83,7 +87,7 @@ func (r *run) watch(ctx context.Context) error {
 			return err
 		}
 		now := time.Now()
-		if r.ended || r.overdue(now) {
+		if keep := r.lending.turn(r.stdin); keep || r.ended || r.overdue(now) {
 			r.took = now.Sub(r.start)
 			return nil
 		}
@@ -115,11 +119,15 @@ func (r *run) signal(sig syscall.Signal) error {
 
 // poll waits for something to do, and reads what there is to read.
 func (r *run) poll() error {
-	fds := [4]unix.PollFd{
+	fds := [5]unix.PollFd{
 		{Fd: -1, Events: unix.POLLIN},
 		{Fd: -1, Events: unix.POLLIN},
 		{Fd: int32(r.pidfd), Events: unix.POLLIN},
 		{Fd: int32(r.wake.fd), Events: unix.POLLIN},
+		{Fd: -1, Events: unix.POLLOUT},
+	}
+	if r.stdin.wants() {
+		fds[4].Fd = int32(r.stdin.fd)
 	}
 	for i := range r.pipes {
 		if p := &r.pipes[i]; p.wants() {
@@ -132,6 +140,11 @@ func (r *run) poll() error {
 	}
 	if fds[3].Revents != 0 {
 		if err := r.wake.drain(); err != nil {
+			return err
+		}
+	}
+	if fds[4].Revents != 0 {
+		if err := r.stdin.write(); err != nil {
 			return err
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -87,13 +88,16 @@ type server struct {
 
 	traits  *traits
 	private *private
-	byRoot  bool // the command was root's, who may change those two
+	byRoot  bool // the command, or the worker, was root's, who may change those two
 	scratch []scratch
 	stdin   int // of all commands: /dev/null
 	wake    *waker
 	score   *oomScore
 	pipes   [2]pipe
 	sender  sender
+	// worker is the one that there is while no call runs, or one that is lent.
+	worker *worker
+	lent   atomic.Pointer[lending] // for those who do not hold the slot
 	// broken says why this container must not be used any more.
 	broken error
 }
@@ -147,16 +151,13 @@ func (s *server) Ready(context.Context, *execpb.ReadyRequest) (*execpb.ReadyResp
 // Run implements execpb.ExecServerServer.
 func (s *server) Run(req *execpb.RunRequest, stream grpc.ServerStreamingServer[execpb.RunEvent]) error {
 	ctx := stream.Context()
-	select {
-	case <-s.slot:
-	case <-ctx.Done():
-		return status.FromContextError(ctx.Err()).Err()
-	}
-	if ctx.Err() != nil { // whoever gave the call up may ask about it already
-		s.slot <- struct{}{}
-		return status.FromContextError(ctx.Err()).Err()
+	if err := s.take(ctx); err != nil {
+		return err
 	}
 	defer func() { s.used <- struct{}{} }()
+	if err := s.dismiss(); err != nil {
+		s.Log.Printf("this container must be removed: %v", err)
+	}
 	if s.broken != nil {
 		return refuse(stream, notStarted(execpb.NotStarted_FAULT, "%v", s.broken))
 	}
@@ -172,6 +173,20 @@ func (s *server) Run(req *execpb.RunRequest, stream grpc.ServerStreamingServer[e
 	if err != nil {
 		s.Log.Printf("run %q: %v", cmd.Args, err)
 		return status.Error(codes.Internal, err.Error())
+	}
+	return nil
+}
+
+// take waits for the slot.
+func (s *server) take(ctx context.Context) error {
+	select {
+	case <-s.slot:
+	case <-ctx.Done():
+		return status.FromContextError(ctx.Err()).Err()
+	}
+	if ctx.Err() != nil { // whoever gave the call up may ask about it already
+		s.slot <- struct{}{}
+		return status.FromContextError(ctx.Err()).Err()
 	}
 	return nil
 }

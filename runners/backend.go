@@ -8,11 +8,14 @@ import (
 	"github.com/hearth-build/hearth/execserver"
 )
 
-// Command and StartError are the exec server's, under the names that this
-// package's users know.
+// What is the exec server's, under the names that this package's users know.
 type (
 	Command    = execserver.Command
 	StartError = execserver.StartError
+
+	WorkerCommand = execserver.WorkerCommand
+	Worker        = execserver.Worker
+	WorkerError   = execserver.WorkerError
 )
 
 // Backend makes runners. Implementations pass the suite in runnertest. All
@@ -59,6 +62,13 @@ type Runs interface {
 	// in doubt and must be removed. A container that the kernel ended for lack
 	// of memory is no error, but a result with Memory.Kills: its last.
 	Run(ctx context.Context, cmd Command, stdout, stderr io.Writer) (Result, error)
+}
+
+// Lends is an Instance that can keep a command running from one action to the next.
+type Lends interface {
+	// Work lends a worker for the time of talk, as execserver.Client.Work does. Errors
+	// are those of Run, and a *WorkerError.
+	Work(ctx context.Context, cmd WorkerCommand, stderr io.Writer, talk func(Worker) error) (Result, error)
 }
 
 // Freezes stops and continues all processes of a container.

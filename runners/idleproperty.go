@@ -12,11 +12,6 @@ import (
 // the key, and would make runners cold for nothing.
 func idleProperties() []descriptor {
 	return slices.Concat([]descriptor{
-		idle("persistent-workers", boolValues, "There are no persistent workers yet: the action is run as the command that it is."),
-		idle("persistentWorkerKey", "any", "As persistent-workers. It does not recycle the runner either; recycle-runner does."),
-		idle("persistentWorkerProtocol", `"proto" or "json"`, "As persistent-workers."),
-		idle("preserve-workspace", boolValues, "Not supported yet: the workspace of each action is as fresh, with its inputs and nothing else."),
-		idle("clean-workspace-inputs", `globs, with commas between; "*" is all`, "As preserve-workspace: no input of an earlier action is ever there."),
 		idle("nonroot-workspace", boolValues, "The directories of the workspace always belong to the action's user."),
 		idle("overlayfs-workspace", boolValues, "Inputs are never written to, however they appear; see --input-roots."),
 		idle("dockerInit", boolValues, "Process 1 of each container is hearth's exec server, which reaps all orphans."),

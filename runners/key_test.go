@@ -42,8 +42,13 @@ func TestKeyedProperties(t *testing.T) {
 		"container-image": "docker://x", "network": "bridge", "dockeruser": "root", "default-timeout": "1s", "termination-grace-period": "1s",
 		"runner-crashed-exit-codes": "1", "transient-error-exit-codes": "1", "env-overrides": "A=1", "secret-env-overrides": "A=1",
 		"env-overrides-base64": "QT0x", "secret-env-overrides-base64": "QT0x", "workload-isolation-type": "podman", "osfamily": "linux", "arch": archNames()[0],
+		"persistentworkerprotocol": "json",
 	}
-	none := keyOf(t, "t", "i")
+	// Without workers, what is said of them is no part of it.
+	none := keyOf(t, "t", "i", "persistent-workers=true")
+	if without := keyOf(t, "t", "i", "persistentWorkerKey=1", "persistentWorkerProtocol=json"); without != none {
+		t.Errorf("without workers: %v and %v", without, none)
+	}
 	for _, d := range PropertyDocs() {
 		value, ok := samples[strings.ToLower(d.Name)]
 		switch {
@@ -58,7 +63,7 @@ func TestKeyedProperties(t *testing.T) {
 		default:
 			value = "1" // a number, an argument or any text
 		}
-		if key := keyOf(t, "t", "i", d.Name+"="+value); (key != none) != d.Keyed {
+		if key := keyOf(t, "t", "i", "persistent-workers=true", d.Name+"="+value); (key != none) != d.Keyed {
 			t.Errorf("%s: keyed is %v, and the keys are %v and %v", d.Name, d.Keyed, key, none)
 		}
 	}

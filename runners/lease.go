@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"time"
+
+	"github.com/hearth-build/hearth/execserver"
 )
 
 // Lease is the right to use a runner for one action. It is used by one
@@ -46,6 +48,10 @@ func (l *Lease) Info() LeaseInfo { return l.info }
 // user of the lease removes what it puts there.
 func (l *Lease) Dir() string { return l.r.workDir() }
 
+// Belongings is what users of the runner's leases keep with it, in memory alone. They
+// come and go with it.
+func (l *Lease) Belongings() *any { return &l.r.belongings }
+
 // Image that the container was started from.
 func (l *Lease) Image() Image { return l.r.image }
 
@@ -61,6 +67,34 @@ func (l *Lease) Image() Image { return l.r.image }
 func (l *Lease) Run(ctx context.Context, cmd Command, stdout, stderr io.Writer) (Result, error) {
 	out, errOut := &watched{w: stdout}, &watched{w: stderr}
 	res, err := l.r.instance.Run(ctx, cmd, out, errOut)
+	return res, l.ran(ctx, res, err, errors.Join(out.err, errOut.err))
+}
+
+// Lends tells whether there can be workers in the runner.
+func (l *Lease) Lends() bool {
+	_, ok := l.r.instance.(Lends)
+	return ok
+}
+
+// Work lends the runner's worker for the time of talk, as Lends.Work does. Errors are
+// those of Run, and a *WorkerError, after which the runner is all right.
+func (l *Lease) Work(ctx context.Context, cmd WorkerCommand, stderr io.Writer, talk func(Worker) error) (Result, error) {
+	lender, ok := l.r.instance.(Lends)
+	if !ok {
+		return Result{}, errors.New("there are no workers in runners of this kind")
+	}
+	log := &watched{w: stderr}
+	res, err := lender.Work(ctx, cmd, log, talk)
+	var gone *WorkerError
+	if errors.As(err, &gone) && !errors.Is(err, execserver.ErrUnsettled) {
+		return res, errors.Join(err, l.ran(ctx, res, nil, nil))
+	}
+	return res, l.ran(ctx, res, err, log.err)
+}
+
+// ran judges the runner by how a run in it ended; unkept is what happened to its
+// output.
+func (l *Lease) ran(ctx context.Context, res Result, err, unkept error) error {
 	if err == nil {
 		switch {
 		case res.TimedOut:
@@ -68,17 +102,17 @@ func (l *Lease) Run(ctx context.Context, cmd Command, stdout, stderr io.Writer) 
 		case res.Memory.Kills > 0:
 			l.Doubt("its last action ran out of memory")
 		}
-		return res, nil
+		return nil
 	}
 	var start *StartError
 	if errors.As(err, &start) && !start.Fault() {
-		return res, err
+		return err
 	}
-	if failed := errors.Join(out.err, errOut.err); failed != nil && ctx.Err() == nil {
-		l.Doubt(fmt.Sprintf("the output of its last action could not be kept: %v", failed))
-		return res, failed
+	if unkept != nil && ctx.Err() == nil {
+		l.Doubt(fmt.Sprintf("the output of its last action could not be kept: %v", unkept))
+		return unkept
 	}
-	return res, l.runError(ctx, err)
+	return l.runError(ctx, err)
 }
 
 func (l *Lease) runError(ctx context.Context, err error) error {

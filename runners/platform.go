@@ -19,6 +19,9 @@ type Platform struct {
 	Recycle bool
 	// RecyclingKey keeps runners apart that are otherwise alike.
 	RecyclingKey string
+	// Worker and Workspace are what goes on from one action to the next.
+	Worker    WorkerOptions
+	Workspace WorkspaceOptions
 	// RunAsRoot: the action runs as root in the container, not as nobody.
 	RunAsRoot bool
 	// WritableInputs: the action's user owns its input files and may write to them.
@@ -75,6 +78,7 @@ func ParsePlatform(props, defaults, overrides []Property) (Platform, error) {
 	if len(differences) > 0 {
 		return Platform{}, Unmatched(differences...)
 	}
+	platform.Recycle = platform.Recycle || platform.Worker.On()
 	return platform, nil
 }
 

@@ -59,8 +59,8 @@ type descriptor struct {
 // descriptors is the table of properties: to add one, add it here.
 func descriptors() []descriptor {
 	return slices.Concat(
-		containerProperties(), recyclingProperties(), commandProperties(), estimateProperties(),
-		hostProperties(), idleProperties(), refusedProperties(),
+		containerProperties(), recyclingProperties(), workerProperties(), workspaceProperties(),
+		commandProperties(), estimateProperties(), hostProperties(), idleProperties(), refusedProperties(),
 	)
 }
 

@@ -29,7 +29,9 @@ type runner struct {
 	image    Image
 	instance Instance
 	runs     int
-	counted  bool // against MaxRunners
+	// belongings are those of whoever has the lease.
+	belongings any
+	counted    bool // against MaxRunners
 
 	// dismissed is why it is to be removed once no action runs in it; "": it is not.
 	dismissed string

@@ -38,7 +38,8 @@ type Copier struct {
 	workers int
 	trash   *trash
 
-	cannotClone atomic.Bool // the file system does not share blocks
+	cannotClone atomic.Bool  // the file system does not share blocks
+	forgets     atomic.Int64 // how often Forget was called
 }
 
 var _ Stager = (*Copier)(nil)
@@ -58,6 +59,14 @@ func NewCopier(store cas.Store, opts CopierOptions) *Copier {
 // Close waits until all removed trees are deleted and says what could not be.
 // Input roots that are still staged can be removed after it.
 func (c *Copier) Close() error { return c.trash.close() }
+
+// Forget makes workspaces link and copy all of their files again. It is called when
+// the store has lost something that it had: a blob that was damaged must not be used
+// for the next action.
+func (c *Copier) Forget() error {
+	c.forgets.Add(1)
+	return nil
+}
 
 // Stage implements Stager.
 func (c *Copier) Stage(ctx context.Context, g *Graph, dir string, opts StageOptions) (Staged, error) {

@@ -28,6 +28,7 @@ type fileEntry struct {
 	digest     cas.Digest
 	executable bool
 	wish       *wish // nil for almost all
+	tool       bool  // see propertyTool
 }
 
 type dirEntry struct {
@@ -98,7 +99,7 @@ func (d *directory) addFiles(f cas.Function, nodes []*repb.FileNode) error {
 			return fmt.Errorf("has a file %s with %w", quote(n.GetName()), err)
 		}
 		last = n.GetName()
-		d.files = append(d.files, fileEntry{name: last, digest: digest, executable: n.GetIsExecutable(), wish: wish})
+		d.files = append(d.files, fileEntry{name: last, digest: digest, executable: n.GetIsExecutable(), wish: wish, tool: isTool(n.GetNodeProperties())})
 	}
 	return nil
 }

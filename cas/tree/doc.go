@@ -1,6 +1,6 @@
 // Package tree turns Directory graphs into directories and back: it loads and
 // validates the input root of an action (Load), keeps what it is made of from
-// being evicted (Keeper), makes it appear on disk (Stager), prepares and collects
+// being evicted (Keeper), makes it appear on disk (Stager, Workspace), prepares and collects
 // the outputs that a Command declares (Prepare, Capture), and deletes what is no
 // longer used.
 //

@@ -93,6 +93,58 @@ func (g *Graph) Lookup(p string) (Kind, bool) {
 	return KindDirectory, true
 }
 
+// File returns the digest of the file at a path from the root. It follows no symbolic
+// link.
+func (g *Graph) File(p string) (cas.Digest, bool) {
+	n := g.root
+	for n.directory != nil {
+		name, rest, below := strings.Cut(p, "/")
+		if !below {
+			i, ok := find(n.directory.files, name)
+			if !ok {
+				return cas.Digest{}, false
+			}
+			return n.directory.files[i].digest, true
+		}
+		i, ok := find(n.directory.dirs, name)
+		if !ok {
+			return cas.Digest{}, false
+		}
+		n, p = n.children[i], rest
+	}
+	return cas.Digest{}, false
+}
+
+// InputFile is a file of a graph.
+type InputFile struct {
+	Path   string // from the root
+	Digest cas.Digest
+	// Tool: Bazel says that it is part of the tool that the action runs.
+	Tool bool
+}
+
+// EachFile calls f for each file at each of its places, sorted within a directory.
+func (g *Graph) EachFile(f func(InputFile) error) error {
+	return g.root.eachFile("", f)
+}
+
+func (n *node) eachFile(dir string, f func(InputFile) error) error {
+	if n.directory == nil {
+		return nil
+	}
+	for _, e := range n.files {
+		if err := f(InputFile{Path: path.Join(dir, e.name), Digest: e.digest, Tool: e.tool}); err != nil {
+			return err
+		}
+	}
+	for i, e := range n.dirs {
+		if err := n.children[i].eachFile(path.Join(dir, e.name), f); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func leafKind(d *directory, name string) Kind {
 	if _, ok := find(d.files, name); ok {
 		return KindFile

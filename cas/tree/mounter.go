@@ -119,10 +119,10 @@ func (m *Mounter) Close() error {
 	return errors.Join(err, m.copier.Close(), busy, m.shelf.close())
 }
 
-// Forget unmounts all images that no action uses. It is called when the store
-// has lost something that it had: a blob that was damaged must not be used for
-// the next action.
-func (m *Mounter) Forget() error { return m.images.shrink(imageLimits{packs: -1}) }
+// Forget unmounts all images that no action uses, and does what Copier.Forget does.
+func (m *Mounter) Forget() error {
+	return errors.Join(m.images.shrink(imageLimits{packs: -1}), m.copier.Forget())
+}
 
 // Stage implements Stager.
 func (m *Mounter) Stage(ctx context.Context, g *Graph, dir string, opts StageOptions) (Staged, error) {

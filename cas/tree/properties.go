@@ -15,6 +15,9 @@ import (
 const (
 	propertyMtime    = "mtime"
 	propertyUnixMode = "unix_mode"
+	// propertyTool is Bazel's mark of what a persistent worker is made of
+	// (--experimental_remote_mark_tool_inputs).
+	propertyTool = "bazel_tool_input"
 )
 
 // NodeProperties lists the node properties that are honoured: input files get
@@ -87,6 +90,10 @@ func wishOf(p *repb.NodeProperties) (*wish, error) {
 		return nil, nil
 	}
 	return w, nil
+}
+
+func isTool(p *repb.NodeProperties) bool {
+	return slices.ContainsFunc(p.GetProperties(), func(n *repb.NodeProperty) bool { return n.GetName() == propertyTool })
 }
 
 // checkProperties enforces the order of string properties; what they say is

@@ -35,13 +35,16 @@ type lostBlob struct {
 func (e *lostBlob) Error() string { return e.err.Error() }
 func (e *lostBlob) Unwrap() error { return e.err }
 
-// run fills one level of directories after the other. A directory is opened by
-// its path from the root, so that only one per worker is open, however deep.
-func (s *staging) run(ctx context.Context, g *Graph) error {
+// run fills all directories.
+func (s *staging) run(ctx context.Context, g *Graph) error { return s.each(ctx, g, s.fill) }
+
+// each takes one level of directories after the other. A directory is opened by its
+// path from the root, so that only one per worker is open, however deep.
+func (s *staging) each(ctx context.Context, g *Graph, do func(context.Context, place) error) error {
 	level := []place{{node: g.root}}
 	for len(level) > 0 {
 		err := parallel(ctx, s.copier.workers, len(level), func(ctx context.Context, i int) error {
-			return s.fill(ctx, level[i])
+			return do(ctx, level[i])
 		})
 		if err != nil {
 			return err

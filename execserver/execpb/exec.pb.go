@@ -96,7 +96,150 @@ func (x NotStarted_Reason) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use NotStarted_Reason.Descriptor instead.
 func (NotStarted_Reason) EnumDescriptor() ([]byte, []int) {
-	return file_execserver_execpb_exec_proto_rawDescGZIP(), []int{8, 0}
+	return file_execserver_execpb_exec_proto_rawDescGZIP(), []int{13, 0}
+}
+
+type WorkRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What the worker is started as; the times are those of this call alone.
+	Start *RunRequest `protobuf:"bytes,1,opt,name=start,proto3" json:"start,omitempty"`
+	// Whatever else tells workers apart.
+	Identity      []byte `protobuf:"bytes,2,opt,name=identity,proto3" json:"identity,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WorkRequest) Reset() {
+	*x = WorkRequest{}
+	mi := &file_execserver_execpb_exec_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WorkRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WorkRequest) ProtoMessage() {}
+
+func (x *WorkRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_execserver_execpb_exec_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WorkRequest.ProtoReflect.Descriptor instead.
+func (*WorkRequest) Descriptor() ([]byte, []int) {
+	return file_execserver_execpb_exec_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *WorkRequest) GetStart() *RunRequest {
+	if x != nil {
+		return x.Start
+	}
+	return nil
+}
+
+func (x *WorkRequest) GetIdentity() []byte {
+	if x != nil {
+		return x.Identity
+	}
+	return nil
+}
+
+type TellRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Stdin []byte                 `protobuf:"bytes,1,opt,name=stdin,proto3" json:"stdin,omitempty"`
+	// The call of Work ends, and the worker is there for the next.
+	Keep          bool `protobuf:"varint,2,opt,name=keep,proto3" json:"keep,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TellRequest) Reset() {
+	*x = TellRequest{}
+	mi := &file_execserver_execpb_exec_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TellRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TellRequest) ProtoMessage() {}
+
+func (x *TellRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_execserver_execpb_exec_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TellRequest.ProtoReflect.Descriptor instead.
+func (*TellRequest) Descriptor() ([]byte, []int) {
+	return file_execserver_execpb_exec_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *TellRequest) GetStdin() []byte {
+	if x != nil {
+		return x.Stdin
+	}
+	return nil
+}
+
+func (x *TellRequest) GetKeep() bool {
+	if x != nil {
+		return x.Keep
+	}
+	return false
+}
+
+type TellResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TellResponse) Reset() {
+	*x = TellResponse{}
+	mi := &file_execserver_execpb_exec_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TellResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TellResponse) ProtoMessage() {}
+
+func (x *TellResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_execserver_execpb_exec_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TellResponse.ProtoReflect.Descriptor instead.
+func (*TellResponse) Descriptor() ([]byte, []int) {
+	return file_execserver_execpb_exec_proto_rawDescGZIP(), []int{2}
 }
 
 type SettleRequest struct {
@@ -107,7 +250,7 @@ type SettleRequest struct {
 
 func (x *SettleRequest) Reset() {
 	*x = SettleRequest{}
-	mi := &file_execserver_execpb_exec_proto_msgTypes[0]
+	mi := &file_execserver_execpb_exec_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -119,7 +262,7 @@ func (x *SettleRequest) String() string {
 func (*SettleRequest) ProtoMessage() {}
 
 func (x *SettleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_execserver_execpb_exec_proto_msgTypes[0]
+	mi := &file_execserver_execpb_exec_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -132,7 +275,7 @@ func (x *SettleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SettleRequest.ProtoReflect.Descriptor instead.
 func (*SettleRequest) Descriptor() ([]byte, []int) {
-	return file_execserver_execpb_exec_proto_rawDescGZIP(), []int{0}
+	return file_execserver_execpb_exec_proto_rawDescGZIP(), []int{3}
 }
 
 type SettleResponse struct {
@@ -143,7 +286,7 @@ type SettleResponse struct {
 
 func (x *SettleResponse) Reset() {
 	*x = SettleResponse{}
-	mi := &file_execserver_execpb_exec_proto_msgTypes[1]
+	mi := &file_execserver_execpb_exec_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -155,7 +298,7 @@ func (x *SettleResponse) String() string {
 func (*SettleResponse) ProtoMessage() {}
 
 func (x *SettleResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_execserver_execpb_exec_proto_msgTypes[1]
+	mi := &file_execserver_execpb_exec_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -168,7 +311,7 @@ func (x *SettleResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SettleResponse.ProtoReflect.Descriptor instead.
 func (*SettleResponse) Descriptor() ([]byte, []int) {
-	return file_execserver_execpb_exec_proto_rawDescGZIP(), []int{1}
+	return file_execserver_execpb_exec_proto_rawDescGZIP(), []int{4}
 }
 
 type ReadyRequest struct {
@@ -179,7 +322,7 @@ type ReadyRequest struct {
 
 func (x *ReadyRequest) Reset() {
 	*x = ReadyRequest{}
-	mi := &file_execserver_execpb_exec_proto_msgTypes[2]
+	mi := &file_execserver_execpb_exec_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -191,7 +334,7 @@ func (x *ReadyRequest) String() string {
 func (*ReadyRequest) ProtoMessage() {}
 
 func (x *ReadyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_execserver_execpb_exec_proto_msgTypes[2]
+	mi := &file_execserver_execpb_exec_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -204,7 +347,7 @@ func (x *ReadyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadyRequest.ProtoReflect.Descriptor instead.
 func (*ReadyRequest) Descriptor() ([]byte, []int) {
-	return file_execserver_execpb_exec_proto_rawDescGZIP(), []int{2}
+	return file_execserver_execpb_exec_proto_rawDescGZIP(), []int{5}
 }
 
 type ReadyResponse struct {
@@ -217,7 +360,7 @@ type ReadyResponse struct {
 
 func (x *ReadyResponse) Reset() {
 	*x = ReadyResponse{}
-	mi := &file_execserver_execpb_exec_proto_msgTypes[3]
+	mi := &file_execserver_execpb_exec_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -229,7 +372,7 @@ func (x *ReadyResponse) String() string {
 func (*ReadyResponse) ProtoMessage() {}
 
 func (x *ReadyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_execserver_execpb_exec_proto_msgTypes[3]
+	mi := &file_execserver_execpb_exec_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -242,7 +385,7 @@ func (x *ReadyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadyResponse.ProtoReflect.Descriptor instead.
 func (*ReadyResponse) Descriptor() ([]byte, []int) {
-	return file_execserver_execpb_exec_proto_rawDescGZIP(), []int{3}
+	return file_execserver_execpb_exec_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ReadyResponse) GetVersion() string {
@@ -273,7 +416,7 @@ type RunRequest struct {
 
 func (x *RunRequest) Reset() {
 	*x = RunRequest{}
-	mi := &file_execserver_execpb_exec_proto_msgTypes[4]
+	mi := &file_execserver_execpb_exec_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -285,7 +428,7 @@ func (x *RunRequest) String() string {
 func (*RunRequest) ProtoMessage() {}
 
 func (x *RunRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_execserver_execpb_exec_proto_msgTypes[4]
+	mi := &file_execserver_execpb_exec_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -298,7 +441,7 @@ func (x *RunRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunRequest.ProtoReflect.Descriptor instead.
 func (*RunRequest) Descriptor() ([]byte, []int) {
-	return file_execserver_execpb_exec_proto_rawDescGZIP(), []int{4}
+	return file_execserver_execpb_exec_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *RunRequest) GetArguments() [][]byte {
@@ -358,6 +501,8 @@ type RunEvent struct {
 	//	*RunEvent_Stderr
 	//	*RunEvent_Exited
 	//	*RunEvent_NotStarted
+	//	*RunEvent_Lent
+	//	*RunEvent_Kept
 	Event         isRunEvent_Event `protobuf_oneof:"event"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -365,7 +510,7 @@ type RunEvent struct {
 
 func (x *RunEvent) Reset() {
 	*x = RunEvent{}
-	mi := &file_execserver_execpb_exec_proto_msgTypes[5]
+	mi := &file_execserver_execpb_exec_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -377,7 +522,7 @@ func (x *RunEvent) String() string {
 func (*RunEvent) ProtoMessage() {}
 
 func (x *RunEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_execserver_execpb_exec_proto_msgTypes[5]
+	mi := &file_execserver_execpb_exec_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -390,7 +535,7 @@ func (x *RunEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunEvent.ProtoReflect.Descriptor instead.
 func (*RunEvent) Descriptor() ([]byte, []int) {
-	return file_execserver_execpb_exec_proto_rawDescGZIP(), []int{5}
+	return file_execserver_execpb_exec_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *RunEvent) GetEvent() isRunEvent_Event {
@@ -436,6 +581,24 @@ func (x *RunEvent) GetNotStarted() *NotStarted {
 	return nil
 }
 
+func (x *RunEvent) GetLent() *Lent {
+	if x != nil {
+		if x, ok := x.Event.(*RunEvent_Lent); ok {
+			return x.Lent
+		}
+	}
+	return nil
+}
+
+func (x *RunEvent) GetKept() *Kept {
+	if x != nil {
+		if x, ok := x.Event.(*RunEvent_Kept); ok {
+			return x.Kept
+		}
+	}
+	return nil
+}
+
 type isRunEvent_Event interface {
 	isRunEvent_Event()
 }
@@ -456,6 +619,14 @@ type RunEvent_NotStarted struct {
 	NotStarted *NotStarted `protobuf:"bytes,4,opt,name=not_started,json=notStarted,proto3,oneof"`
 }
 
+type RunEvent_Lent struct {
+	Lent *Lent `protobuf:"bytes,5,opt,name=lent,proto3,oneof"`
+}
+
+type RunEvent_Kept struct {
+	Kept *Kept `protobuf:"bytes,6,opt,name=kept,proto3,oneof"`
+}
+
 func (*RunEvent_Stdout) isRunEvent_Event() {}
 
 func (*RunEvent_Stderr) isRunEvent_Event() {}
@@ -463,6 +634,102 @@ func (*RunEvent_Stderr) isRunEvent_Event() {}
 func (*RunEvent_Exited) isRunEvent_Event() {}
 
 func (*RunEvent_NotStarted) isRunEvent_Event() {}
+
+func (*RunEvent_Lent) isRunEvent_Event() {}
+
+func (*RunEvent_Kept) isRunEvent_Event() {}
+
+// Lent says that the worker is there.
+type Lent struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// It was started for this call.
+	Fresh         bool `protobuf:"varint,1,opt,name=fresh,proto3" json:"fresh,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Lent) Reset() {
+	*x = Lent{}
+	mi := &file_execserver_execpb_exec_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Lent) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Lent) ProtoMessage() {}
+
+func (x *Lent) ProtoReflect() protoreflect.Message {
+	mi := &file_execserver_execpb_exec_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Lent.ProtoReflect.Descriptor instead.
+func (*Lent) Descriptor() ([]byte, []int) {
+	return file_execserver_execpb_exec_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *Lent) GetFresh() bool {
+	if x != nil {
+		return x.Fresh
+	}
+	return false
+}
+
+// Kept says that the worker is stopped, and there for the next call.
+type Kept struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Time of the call, by the clock that enforces the timeout.
+	DurationNanos int64 `protobuf:"varint,1,opt,name=duration_nanos,json=durationNanos,proto3" json:"duration_nanos,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Kept) Reset() {
+	*x = Kept{}
+	mi := &file_execserver_execpb_exec_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Kept) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Kept) ProtoMessage() {}
+
+func (x *Kept) ProtoReflect() protoreflect.Message {
+	mi := &file_execserver_execpb_exec_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Kept.ProtoReflect.Descriptor instead.
+func (*Kept) Descriptor() ([]byte, []int) {
+	return file_execserver_execpb_exec_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *Kept) GetDurationNanos() int64 {
+	if x != nil {
+		return x.DurationNanos
+	}
+	return 0
+}
 
 // Exited says how the command ended.
 type Exited struct {
@@ -486,7 +753,7 @@ type Exited struct {
 
 func (x *Exited) Reset() {
 	*x = Exited{}
-	mi := &file_execserver_execpb_exec_proto_msgTypes[6]
+	mi := &file_execserver_execpb_exec_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -498,7 +765,7 @@ func (x *Exited) String() string {
 func (*Exited) ProtoMessage() {}
 
 func (x *Exited) ProtoReflect() protoreflect.Message {
-	mi := &file_execserver_execpb_exec_proto_msgTypes[6]
+	mi := &file_execserver_execpb_exec_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -511,7 +778,7 @@ func (x *Exited) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Exited.ProtoReflect.Descriptor instead.
 func (*Exited) Descriptor() ([]byte, []int) {
-	return file_execserver_execpb_exec_proto_rawDescGZIP(), []int{6}
+	return file_execserver_execpb_exec_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Exited) GetExitCode() int32 {
@@ -574,7 +841,7 @@ type Usage struct {
 
 func (x *Usage) Reset() {
 	*x = Usage{}
-	mi := &file_execserver_execpb_exec_proto_msgTypes[7]
+	mi := &file_execserver_execpb_exec_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -586,7 +853,7 @@ func (x *Usage) String() string {
 func (*Usage) ProtoMessage() {}
 
 func (x *Usage) ProtoReflect() protoreflect.Message {
-	mi := &file_execserver_execpb_exec_proto_msgTypes[7]
+	mi := &file_execserver_execpb_exec_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -599,7 +866,7 @@ func (x *Usage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Usage.ProtoReflect.Descriptor instead.
 func (*Usage) Descriptor() ([]byte, []int) {
-	return file_execserver_execpb_exec_proto_rawDescGZIP(), []int{7}
+	return file_execserver_execpb_exec_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Usage) GetUserNanos() int64 {
@@ -676,7 +943,7 @@ type NotStarted struct {
 
 func (x *NotStarted) Reset() {
 	*x = NotStarted{}
-	mi := &file_execserver_execpb_exec_proto_msgTypes[8]
+	mi := &file_execserver_execpb_exec_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -688,7 +955,7 @@ func (x *NotStarted) String() string {
 func (*NotStarted) ProtoMessage() {}
 
 func (x *NotStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_execserver_execpb_exec_proto_msgTypes[8]
+	mi := &file_execserver_execpb_exec_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -701,7 +968,7 @@ func (x *NotStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NotStarted.ProtoReflect.Descriptor instead.
 func (*NotStarted) Descriptor() ([]byte, []int) {
-	return file_execserver_execpb_exec_proto_rawDescGZIP(), []int{8}
+	return file_execserver_execpb_exec_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *NotStarted) GetReason() NotStarted_Reason {
@@ -722,7 +989,14 @@ var File_execserver_execpb_exec_proto protoreflect.FileDescriptor
 
 const file_execserver_execpb_exec_proto_rawDesc = "" +
 	"\n" +
-	"\x1cexecserver/execpb/exec.proto\x12\x11hearth.execserver\"\x0f\n" +
+	"\x1cexecserver/execpb/exec.proto\x12\x11hearth.execserver\"^\n" +
+	"\vWorkRequest\x123\n" +
+	"\x05start\x18\x01 \x01(\v2\x1d.hearth.execserver.RunRequestR\x05start\x12\x1a\n" +
+	"\bidentity\x18\x02 \x01(\fR\bidentity\"7\n" +
+	"\vTellRequest\x12\x14\n" +
+	"\x05stdin\x18\x01 \x01(\fR\x05stdin\x12\x12\n" +
+	"\x04keep\x18\x02 \x01(\bR\x04keep\"\x0e\n" +
+	"\fTellResponse\"\x0f\n" +
 	"\rSettleRequest\"\x10\n" +
 	"\x0eSettleResponse\"\x0e\n" +
 	"\fReadyRequest\")\n" +
@@ -737,14 +1011,20 @@ const file_execserver_execpb_exec_proto_rawDesc = "" +
 	"\x03gid\x18\x05 \x01(\rR\x03gid\x12#\n" +
 	"\rtimeout_nanos\x18\x06 \x01(\x03R\ftimeoutNanos\x12\x1f\n" +
 	"\vgrace_nanos\x18\a \x01(\x03R\n" +
-	"graceNanos\"\xbe\x01\n" +
+	"graceNanos\"\x9c\x02\n" +
 	"\bRunEvent\x12\x18\n" +
 	"\x06stdout\x18\x01 \x01(\fH\x00R\x06stdout\x12\x18\n" +
 	"\x06stderr\x18\x02 \x01(\fH\x00R\x06stderr\x123\n" +
 	"\x06exited\x18\x03 \x01(\v2\x19.hearth.execserver.ExitedH\x00R\x06exited\x12@\n" +
 	"\vnot_started\x18\x04 \x01(\v2\x1d.hearth.execserver.NotStartedH\x00R\n" +
-	"notStartedB\a\n" +
-	"\x05event\"\xc9\x01\n" +
+	"notStarted\x12-\n" +
+	"\x04lent\x18\x05 \x01(\v2\x17.hearth.execserver.LentH\x00R\x04lent\x12-\n" +
+	"\x04kept\x18\x06 \x01(\v2\x17.hearth.execserver.KeptH\x00R\x04keptB\a\n" +
+	"\x05event\"\x1c\n" +
+	"\x04Lent\x12\x14\n" +
+	"\x05fresh\x18\x01 \x01(\bR\x05fresh\"-\n" +
+	"\x04Kept\x12%\n" +
+	"\x0eduration_nanos\x18\x01 \x01(\x03R\rdurationNanos\"\xc9\x01\n" +
 	"\x06Exited\x12\x1b\n" +
 	"\texit_code\x18\x01 \x01(\x05R\bexitCode\x12\x16\n" +
 	"\x06signal\x18\x02 \x01(\x05R\x06signal\x12\x1b\n" +
@@ -778,11 +1058,13 @@ const file_execserver_execpb_exec_proto_rawDesc = "" +
 	"\x0eNO_INTERPRETER\x10\x05\x12\r\n" +
 	"\tTOO_LARGE\x10\x06\x12\t\n" +
 	"\x05FAULT\x10\a\x12\v\n" +
-	"\aINVALID\x10\b2\xec\x01\n" +
+	"\aINVALID\x10\b2\xfc\x02\n" +
 	"\n" +
 	"ExecServer\x12J\n" +
 	"\x05Ready\x12\x1f.hearth.execserver.ReadyRequest\x1a .hearth.execserver.ReadyResponse\x12C\n" +
-	"\x03Run\x12\x1d.hearth.execserver.RunRequest\x1a\x1b.hearth.execserver.RunEvent0\x01\x12M\n" +
+	"\x03Run\x12\x1d.hearth.execserver.RunRequest\x1a\x1b.hearth.execserver.RunEvent0\x01\x12E\n" +
+	"\x04Work\x12\x1e.hearth.execserver.WorkRequest\x1a\x1b.hearth.execserver.RunEvent0\x01\x12G\n" +
+	"\x04Tell\x12\x1e.hearth.execserver.TellRequest\x1a\x1f.hearth.execserver.TellResponse\x12M\n" +
 	"\x06Settle\x12 .hearth.execserver.SettleRequest\x1a!.hearth.execserver.SettleResponseB2Z0github.com/hearth-build/hearth/execserver/execpbb\x06proto3"
 
 var (
@@ -798,35 +1080,47 @@ func file_execserver_execpb_exec_proto_rawDescGZIP() []byte {
 }
 
 var file_execserver_execpb_exec_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_execserver_execpb_exec_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
+var file_execserver_execpb_exec_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_execserver_execpb_exec_proto_goTypes = []any{
 	(NotStarted_Reason)(0), // 0: hearth.execserver.NotStarted.Reason
-	(*SettleRequest)(nil),  // 1: hearth.execserver.SettleRequest
-	(*SettleResponse)(nil), // 2: hearth.execserver.SettleResponse
-	(*ReadyRequest)(nil),   // 3: hearth.execserver.ReadyRequest
-	(*ReadyResponse)(nil),  // 4: hearth.execserver.ReadyResponse
-	(*RunRequest)(nil),     // 5: hearth.execserver.RunRequest
-	(*RunEvent)(nil),       // 6: hearth.execserver.RunEvent
-	(*Exited)(nil),         // 7: hearth.execserver.Exited
-	(*Usage)(nil),          // 8: hearth.execserver.Usage
-	(*NotStarted)(nil),     // 9: hearth.execserver.NotStarted
+	(*WorkRequest)(nil),    // 1: hearth.execserver.WorkRequest
+	(*TellRequest)(nil),    // 2: hearth.execserver.TellRequest
+	(*TellResponse)(nil),   // 3: hearth.execserver.TellResponse
+	(*SettleRequest)(nil),  // 4: hearth.execserver.SettleRequest
+	(*SettleResponse)(nil), // 5: hearth.execserver.SettleResponse
+	(*ReadyRequest)(nil),   // 6: hearth.execserver.ReadyRequest
+	(*ReadyResponse)(nil),  // 7: hearth.execserver.ReadyResponse
+	(*RunRequest)(nil),     // 8: hearth.execserver.RunRequest
+	(*RunEvent)(nil),       // 9: hearth.execserver.RunEvent
+	(*Lent)(nil),           // 10: hearth.execserver.Lent
+	(*Kept)(nil),           // 11: hearth.execserver.Kept
+	(*Exited)(nil),         // 12: hearth.execserver.Exited
+	(*Usage)(nil),          // 13: hearth.execserver.Usage
+	(*NotStarted)(nil),     // 14: hearth.execserver.NotStarted
 }
 var file_execserver_execpb_exec_proto_depIdxs = []int32{
-	7, // 0: hearth.execserver.RunEvent.exited:type_name -> hearth.execserver.Exited
-	9, // 1: hearth.execserver.RunEvent.not_started:type_name -> hearth.execserver.NotStarted
-	8, // 2: hearth.execserver.Exited.usage:type_name -> hearth.execserver.Usage
-	0, // 3: hearth.execserver.NotStarted.reason:type_name -> hearth.execserver.NotStarted.Reason
-	3, // 4: hearth.execserver.ExecServer.Ready:input_type -> hearth.execserver.ReadyRequest
-	5, // 5: hearth.execserver.ExecServer.Run:input_type -> hearth.execserver.RunRequest
-	1, // 6: hearth.execserver.ExecServer.Settle:input_type -> hearth.execserver.SettleRequest
-	4, // 7: hearth.execserver.ExecServer.Ready:output_type -> hearth.execserver.ReadyResponse
-	6, // 8: hearth.execserver.ExecServer.Run:output_type -> hearth.execserver.RunEvent
-	2, // 9: hearth.execserver.ExecServer.Settle:output_type -> hearth.execserver.SettleResponse
-	7, // [7:10] is the sub-list for method output_type
-	4, // [4:7] is the sub-list for method input_type
-	4, // [4:4] is the sub-list for extension type_name
-	4, // [4:4] is the sub-list for extension extendee
-	0, // [0:4] is the sub-list for field type_name
+	8,  // 0: hearth.execserver.WorkRequest.start:type_name -> hearth.execserver.RunRequest
+	12, // 1: hearth.execserver.RunEvent.exited:type_name -> hearth.execserver.Exited
+	14, // 2: hearth.execserver.RunEvent.not_started:type_name -> hearth.execserver.NotStarted
+	10, // 3: hearth.execserver.RunEvent.lent:type_name -> hearth.execserver.Lent
+	11, // 4: hearth.execserver.RunEvent.kept:type_name -> hearth.execserver.Kept
+	13, // 5: hearth.execserver.Exited.usage:type_name -> hearth.execserver.Usage
+	0,  // 6: hearth.execserver.NotStarted.reason:type_name -> hearth.execserver.NotStarted.Reason
+	6,  // 7: hearth.execserver.ExecServer.Ready:input_type -> hearth.execserver.ReadyRequest
+	8,  // 8: hearth.execserver.ExecServer.Run:input_type -> hearth.execserver.RunRequest
+	1,  // 9: hearth.execserver.ExecServer.Work:input_type -> hearth.execserver.WorkRequest
+	2,  // 10: hearth.execserver.ExecServer.Tell:input_type -> hearth.execserver.TellRequest
+	4,  // 11: hearth.execserver.ExecServer.Settle:input_type -> hearth.execserver.SettleRequest
+	7,  // 12: hearth.execserver.ExecServer.Ready:output_type -> hearth.execserver.ReadyResponse
+	9,  // 13: hearth.execserver.ExecServer.Run:output_type -> hearth.execserver.RunEvent
+	9,  // 14: hearth.execserver.ExecServer.Work:output_type -> hearth.execserver.RunEvent
+	3,  // 15: hearth.execserver.ExecServer.Tell:output_type -> hearth.execserver.TellResponse
+	5,  // 16: hearth.execserver.ExecServer.Settle:output_type -> hearth.execserver.SettleResponse
+	12, // [12:17] is the sub-list for method output_type
+	7,  // [7:12] is the sub-list for method input_type
+	7,  // [7:7] is the sub-list for extension type_name
+	7,  // [7:7] is the sub-list for extension extendee
+	0,  // [0:7] is the sub-list for field type_name
 }
 
 func init() { file_execserver_execpb_exec_proto_init() }
@@ -834,11 +1128,13 @@ func file_execserver_execpb_exec_proto_init() {
 	if File_execserver_execpb_exec_proto != nil {
 		return
 	}
-	file_execserver_execpb_exec_proto_msgTypes[5].OneofWrappers = []any{
+	file_execserver_execpb_exec_proto_msgTypes[8].OneofWrappers = []any{
 		(*RunEvent_Stdout)(nil),
 		(*RunEvent_Stderr)(nil),
 		(*RunEvent_Exited)(nil),
 		(*RunEvent_NotStarted)(nil),
+		(*RunEvent_Lent)(nil),
+		(*RunEvent_Kept)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -846,7 +1142,7 @@ func file_execserver_execpb_exec_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_execserver_execpb_exec_proto_rawDesc), len(file_execserver_execpb_exec_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   9,
+			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

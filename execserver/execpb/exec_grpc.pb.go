@@ -24,6 +24,8 @@ const _ = grpc.SupportPackageIsVersion9
 const (
 	ExecServer_Ready_FullMethodName  = "/hearth.execserver.ExecServer/Ready"
 	ExecServer_Run_FullMethodName    = "/hearth.execserver.ExecServer/Run"
+	ExecServer_Work_FullMethodName   = "/hearth.execserver.ExecServer/Work"
+	ExecServer_Tell_FullMethodName   = "/hearth.execserver.ExecServer/Tell"
 	ExecServer_Settle_FullMethodName = "/hearth.execserver.ExecServer/Settle"
 )
 
@@ -31,7 +33,7 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// ExecServer runs one command at a time inside a container.
+// ExecServer runs one command at a time inside a container, or lends its worker.
 type ExecServerClient interface {
 	// Ready answers once the server can run commands.
 	Ready(ctx context.Context, in *ReadyRequest, opts ...grpc.CallOption) (*ReadyResponse, error)
@@ -39,6 +41,16 @@ type ExecServerClient interface {
 	// sent only when no process of the command is left. Cancelling the call
 	// kills the command. A second Run waits for the first to end.
 	Run(ctx context.Context, in *RunRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[RunEvent], error)
+	// Work lends the worker, a command that goes on running from one call to the
+	// next, and streams what it prints. A worker that runs is lent if it was started
+	// by an equal request, but for the times; else it is killed, and another one
+	// started. The first event is lent or not_started, the last one kept, exited or
+	// not_started. Whatever ends the call before a Tell says keep kills the worker, and
+	// so does any Run. While no call lends the worker, its processes are stopped.
+	Work(ctx context.Context, in *WorkRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[RunEvent], error)
+	// Tell writes to the stdin of the worker that a Work lends, or says that it is to
+	// be kept. It answers once the worker's pipe has taken all.
+	Tell(ctx context.Context, in *TellRequest, opts ...grpc.CallOption) (*TellResponse, error)
 	// Settle answers once no command runs and nothing is left of the last one: no
 	// process, and nothing in the scratch directories. A client that broke a Run
 	// off learns so when its command is really gone. It fails if that can never be.
@@ -82,6 +94,35 @@ func (c *execServerClient) Run(ctx context.Context, in *RunRequest, opts ...grpc
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type ExecServer_RunClient = grpc.ServerStreamingClient[RunEvent]
 
+func (c *execServerClient) Work(ctx context.Context, in *WorkRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[RunEvent], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &ExecServer_ServiceDesc.Streams[1], ExecServer_Work_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[WorkRequest, RunEvent]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ExecServer_WorkClient = grpc.ServerStreamingClient[RunEvent]
+
+func (c *execServerClient) Tell(ctx context.Context, in *TellRequest, opts ...grpc.CallOption) (*TellResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(TellResponse)
+	err := c.cc.Invoke(ctx, ExecServer_Tell_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *execServerClient) Settle(ctx context.Context, in *SettleRequest, opts ...grpc.CallOption) (*SettleResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(SettleResponse)
@@ -96,7 +137,7 @@ func (c *execServerClient) Settle(ctx context.Context, in *SettleRequest, opts .
 // All implementations must embed UnimplementedExecServerServer
 // for forward compatibility.
 //
-// ExecServer runs one command at a time inside a container.
+// ExecServer runs one command at a time inside a container, or lends its worker.
 type ExecServerServer interface {
 	// Ready answers once the server can run commands.
 	Ready(context.Context, *ReadyRequest) (*ReadyResponse, error)
@@ -104,6 +145,16 @@ type ExecServerServer interface {
 	// sent only when no process of the command is left. Cancelling the call
 	// kills the command. A second Run waits for the first to end.
 	Run(*RunRequest, grpc.ServerStreamingServer[RunEvent]) error
+	// Work lends the worker, a command that goes on running from one call to the
+	// next, and streams what it prints. A worker that runs is lent if it was started
+	// by an equal request, but for the times; else it is killed, and another one
+	// started. The first event is lent or not_started, the last one kept, exited or
+	// not_started. Whatever ends the call before a Tell says keep kills the worker, and
+	// so does any Run. While no call lends the worker, its processes are stopped.
+	Work(*WorkRequest, grpc.ServerStreamingServer[RunEvent]) error
+	// Tell writes to the stdin of the worker that a Work lends, or says that it is to
+	// be kept. It answers once the worker's pipe has taken all.
+	Tell(context.Context, *TellRequest) (*TellResponse, error)
 	// Settle answers once no command runs and nothing is left of the last one: no
 	// process, and nothing in the scratch directories. A client that broke a Run
 	// off learns so when its command is really gone. It fails if that can never be.
@@ -123,6 +174,12 @@ func (UnimplementedExecServerServer) Ready(context.Context, *ReadyRequest) (*Rea
 }
 func (UnimplementedExecServerServer) Run(*RunRequest, grpc.ServerStreamingServer[RunEvent]) error {
 	return status.Error(codes.Unimplemented, "method Run not implemented")
+}
+func (UnimplementedExecServerServer) Work(*WorkRequest, grpc.ServerStreamingServer[RunEvent]) error {
+	return status.Error(codes.Unimplemented, "method Work not implemented")
+}
+func (UnimplementedExecServerServer) Tell(context.Context, *TellRequest) (*TellResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Tell not implemented")
 }
 func (UnimplementedExecServerServer) Settle(context.Context, *SettleRequest) (*SettleResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Settle not implemented")
@@ -177,6 +234,35 @@ func _ExecServer_Run_Handler(srv interface{}, stream grpc.ServerStream) error {
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type ExecServer_RunServer = grpc.ServerStreamingServer[RunEvent]
 
+func _ExecServer_Work_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(WorkRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(ExecServerServer).Work(m, &grpc.GenericServerStream[WorkRequest, RunEvent]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ExecServer_WorkServer = grpc.ServerStreamingServer[RunEvent]
+
+func _ExecServer_Tell_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(TellRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ExecServerServer).Tell(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ExecServer_Tell_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ExecServerServer).Tell(ctx, req.(*TellRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _ExecServer_Settle_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(SettleRequest)
 	if err := dec(in); err != nil {
@@ -207,6 +293,10 @@ var ExecServer_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _ExecServer_Ready_Handler,
 		},
 		{
+			MethodName: "Tell",
+			Handler:    _ExecServer_Tell_Handler,
+		},
+		{
 			MethodName: "Settle",
 			Handler:    _ExecServer_Settle_Handler,
 		},
@@ -215,6 +305,11 @@ var ExecServer_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "Run",
 			Handler:       _ExecServer_Run_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "Work",
+			Handler:       _ExecServer_Work_Handler,
 			ServerStreams: true,
 		},
 	},

@@ -11,6 +11,7 @@ import (
 	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
 
 	"github.com/hearth-build/hearth/cas/tree"
+	"github.com/hearth-build/hearth/reapi/execution/actionpb"
 	"github.com/hearth-build/hearth/runners"
 )
 
@@ -62,21 +63,24 @@ type attempt struct {
 	job    *job
 	report Report
 	lease  *runners.Lease
-	// root is where the input root is on the host.
+	// root is where the input root is on the host, as staged has it.
 	root    string
+	staged  tree.Staged
 	printed *printed
+	// Of a persistent worker: which one it was, and what a person should know of it.
+	worker actionpb.Runner_Worker
+	note   string
 }
 
 // run stages, runs and captures.
 func (a *attempt) run(ctx context.Context, spoolDir string, maxPrinted int64) *Outcome {
 	a.task.Enter(a.report, Progress{Step: StepInputs, Reason: "fetching the inputs"})
-	staged, err := a.task.Instance.Stager.Stage(ctx, a.job.inputs, a.root, a.job.stageOptions())
-	if err != nil {
-		return failed(fmt.Errorf("stage the input root: %w", err))
+	if err := a.stage(ctx); err != nil {
+		return failed(err)
 	}
 	defer func() {
 		a.task.Timeline.Cleanup = time.Now()
-		if err := staged.Remove(); err != nil {
+		if err := a.unstage(); err != nil {
 			a.lease.Discard(fmt.Sprintf("its input root could not be removed: %v", err))
 		}
 		a.lookBeside()
@@ -87,10 +91,8 @@ func (a *attempt) run(ctx context.Context, spoolDir string, maxPrinted int64) *O
 
 	a.printed = newPrinted(spoolDir, maxPrinted)
 	defer a.publish()()
-	command := a.job.command
-	command.Env = WithImageEnv(command.Env, a.lease.Image().Env)
-	a.task.Enter(a.report, Progress{Step: StepExecution})
-	res, err := a.lease.Run(ctx, command, a.printed.stdout, a.printed.stderr)
+	a.job.command.Env = WithImageEnv(a.job.command.Env, a.lease.Image().Env)
+	res, err := a.execute(ctx)
 	a.task.Enter(a.report, Progress{Step: StepOutputs})
 	if err != nil {
 		return failed(a.runError(ctx, err))
@@ -98,7 +100,7 @@ func (a *attempt) run(ctx context.Context, spoolDir string, maxPrinted int64) *O
 	a.task.Timeline.Virtual = res.Duration
 	a.retireIfAsked()
 	out := a.collect(ctx, res)
-	out.Message = joinMessages(out.Message, changedInputs(staged, a.job.outputs))
+	out.Message = joinMessages(joinMessages(out.Message, a.note), changedInputs(a.staged, a.job.outputs))
 	a.judge(res, out)
 	return out
 }

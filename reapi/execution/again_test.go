@@ -96,12 +96,8 @@ func TestExitCodesOfKilledCommands(t *testing.T) {
 // servers.
 func (r *rig) onTheHost() *runners.Pool {
 	r.t.Helper()
-	server, err := runnertest.BuildExecServer(r.t.TempDir())
-	if err != nil {
-		r.t.Fatal(err)
-	}
 	dir := runnertest.PublicDir(r.t)
-	backend, err := runnertest.NewHostProcess(dir, server)
+	backend, err := runnertest.NewHostProcess(dir, builtPrograms(r.t).execServer)
 	if err != nil {
 		r.t.Fatal(err)
 	}

@@ -204,12 +204,15 @@ func (a *Auditor) again(ctx context.Context, t *Task) (*repb.ActionResult, error
 	return out.Result, out.Err
 }
 
-// notRecycled are overrides with which an action gets a runner of its own.
+// notRecycled are overrides with which an action gets a runner of its own, and no
+// persistent worker, whose memory is what is audited, too.
 func notRecycled(overrides []runners.Property) []runners.Property {
 	kept := slices.DeleteFunc(slices.Clone(overrides), func(p runners.Property) bool {
-		return strings.EqualFold(p.Name, "recycle-runner") || strings.EqualFold(p.Name, "dockerReuse")
+		return strings.EqualFold(p.Name, "recycle-runner") || strings.EqualFold(p.Name, "dockerReuse") ||
+			strings.EqualFold(p.Name, "persistent-workers")
 	})
-	return append(kept, runners.Property{Name: "recycle-runner", Value: "false"})
+	return append(kept, runners.Property{Name: "recycle-runner", Value: "false"},
+		runners.Property{Name: "persistent-workers", Value: "false"})
 }
 
 // differ says in what two results differ that clients use.

@@ -123,7 +123,7 @@ func TestPersistentWorkersRunAsCommands(t *testing.T) {
 	})
 	const keys = 5
 	for i := range keys {
-		r.action.Platform = platformOf("recycle-runner=true", "persistent-workers=true", fmt.Sprintf("persistentWorkerKey=%064d", i),
+		r.action.Platform = platformOf("recycle-runner=true", fmt.Sprintf("persistentWorkerKey=%064d", i),
 			"persistentWorkerProtocol="+[]string{"", "proto", "json"}[i%3])
 		if out := r.run(t.Context()); out.Err != nil || out.Result.GetExitCode() != 0 {
 			t.Fatalf("key %d: %+v", i, out)

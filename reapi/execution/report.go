@@ -30,7 +30,7 @@ func (a *attempt) auxiliary(res runners.Result) ([]*anypb.Any, error) {
 func (a *attempt) actionReport(res runners.Result) *actionpb.ActionReport {
 	u := &res.Usage
 	return &actionpb.ActionReport{
-		Runner: runnerReport(a.lease),
+		Runner: runnerReport(a.lease, a.worker),
 		Phases: phaseReports(a.task.Timeline.Phases()),
 		Processes: &actionpb.Processes{
 			UserNanos:                  int64(u.UserTime),
@@ -62,7 +62,7 @@ func (a *attempt) actionReport(res runners.Result) *actionpb.ActionReport {
 // blockBytes is the unit in which Linux counts what a process reads and writes.
 const blockBytes = 512
 
-func runnerReport(lease *runners.Lease) *actionpb.Runner {
+func runnerReport(lease *runners.Lease, worker actionpb.Runner_Worker) *actionpb.Runner {
 	info := lease.Info()
 	states := map[runners.State]actionpb.Runner_State{
 		runners.Starting: actionpb.Runner_STARTING,
@@ -76,6 +76,7 @@ func runnerReport(lease *runners.Lease) *actionpb.Runner {
 		// It has values of properties in it, which may come from headers.
 		ColdReason: strings.ToValidUTF8(info.ColdReason, "?"),
 		TakenFrom:  states[info.WokenFrom],
+		Worker:     worker,
 		Image:      strings.ToValidUTF8(lease.Image().Name, "?"),
 	}
 }

@@ -36,12 +36,23 @@ type instance struct {
 	gone     bool
 }
 
-var _ runners.Instance = (*instance)(nil)
+var (
+	_ runners.Instance = (*instance)(nil)
+	_ runners.Lends    = (*instance)(nil)
+)
 
 // Run implements runners.Runs.
 func (in *instance) Run(ctx context.Context, cmd runners.Command, stdout, stderr io.Writer) (runners.Result, error) {
 	return in.measured(ctx, func() (runners.Result, error) {
 		res, err := in.client.Run(ctx, cmd, stdout, stderr)
+		return runners.ResultOf(res), err
+	})
+}
+
+// Work implements runners.Lends.
+func (in *instance) Work(ctx context.Context, cmd runners.WorkerCommand, stderr io.Writer, talk func(runners.Worker) error) (runners.Result, error) {
+	return in.measured(ctx, func() (runners.Result, error) {
+		res, err := in.client.Work(ctx, cmd, stderr, talk)
 		return runners.ResultOf(res), err
 	})
 }

@@ -38,7 +38,10 @@ type hostInstance struct {
 	closed bool       // the client is
 }
 
-var _ runners.Instance = (*hostInstance)(nil)
+var (
+	_ runners.Instance = (*hostInstance)(nil)
+	_ runners.Lends    = (*hostInstance)(nil)
+)
 
 func (in *hostInstance) workDir() string { return filepath.Join(in.dir, runners.WorkDirName) }
 
@@ -96,11 +99,24 @@ func (in *hostInstance) ready(ctx context.Context) error {
 
 // Run implements runners.Runs. Nothing limits memory or counts it.
 func (in *hostInstance) Run(ctx context.Context, cmd runners.Command, stdout, stderr io.Writer) (runners.Result, error) {
-	if rest, ok := strings.CutPrefix(cmd.Dir, runners.ContainerWorkDir); ok {
-		cmd.Dir = in.workDir() + rest
-	}
+	cmd.Dir = in.onHost(cmd.Dir)
 	res, err := in.client.Run(ctx, cmd, stdout, stderr)
 	return runners.ResultOf(res), err
+}
+
+// Work implements runners.Lends.
+func (in *hostInstance) Work(ctx context.Context, cmd runners.WorkerCommand, stderr io.Writer, talk func(runners.Worker) error) (runners.Result, error) {
+	cmd.Dir = in.onHost(cmd.Dir)
+	res, err := in.client.Work(ctx, cmd, stderr, talk)
+	return runners.ResultOf(res), err
+}
+
+// onHost is where a directory of the container is.
+func (in *hostInstance) onHost(dir string) string {
+	if rest, ok := strings.CutPrefix(dir, runners.ContainerWorkDir); ok {
+		return in.workDir() + rest
+	}
+	return dir
 }
 
 // CPUTime implements runners.Instance.

@@ -32,6 +32,58 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+type Runner_Worker int32
+
+const (
+	// None: its command was started.
+	Runner_WORKER_UNSPECIFIED Runner_Worker = 0
+	// One that was started for it.
+	Runner_STARTED Runner_Worker = 1
+	// One that ran another action before.
+	Runner_KEPT Runner_Worker = 2
+)
+
+// Enum value maps for Runner_Worker.
+var (
+	Runner_Worker_name = map[int32]string{
+		0: "WORKER_UNSPECIFIED",
+		1: "STARTED",
+		2: "KEPT",
+	}
+	Runner_Worker_value = map[string]int32{
+		"WORKER_UNSPECIFIED": 0,
+		"STARTED":            1,
+		"KEPT":               2,
+	}
+)
+
+func (x Runner_Worker) Enum() *Runner_Worker {
+	p := new(Runner_Worker)
+	*p = x
+	return p
+}
+
+func (x Runner_Worker) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Runner_Worker) Descriptor() protoreflect.EnumDescriptor {
+	return file_reapi_execution_actionpb_report_proto_enumTypes[0].Descriptor()
+}
+
+func (Runner_Worker) Type() protoreflect.EnumType {
+	return &file_reapi_execution_actionpb_report_proto_enumTypes[0]
+}
+
+func (x Runner_Worker) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Runner_Worker.Descriptor instead.
+func (Runner_Worker) EnumDescriptor() ([]byte, []int) {
+	return file_reapi_execution_actionpb_report_proto_rawDescGZIP(), []int{1, 0}
+}
+
 type Runner_State int32
 
 const (
@@ -71,11 +123,11 @@ func (x Runner_State) String() string {
 }
 
 func (Runner_State) Descriptor() protoreflect.EnumDescriptor {
-	return file_reapi_execution_actionpb_report_proto_enumTypes[0].Descriptor()
+	return file_reapi_execution_actionpb_report_proto_enumTypes[1].Descriptor()
 }
 
 func (Runner_State) Type() protoreflect.EnumType {
-	return &file_reapi_execution_actionpb_report_proto_enumTypes[0]
+	return &file_reapi_execution_actionpb_report_proto_enumTypes[1]
 }
 
 func (x Runner_State) Number() protoreflect.EnumNumber {
@@ -84,7 +136,7 @@ func (x Runner_State) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Runner_State.Descriptor instead.
 func (Runner_State) EnumDescriptor() ([]byte, []int) {
-	return file_reapi_execution_actionpb_report_proto_rawDescGZIP(), []int{1, 0}
+	return file_reapi_execution_actionpb_report_proto_rawDescGZIP(), []int{1, 1}
 }
 
 type ActionReport struct {
@@ -180,7 +232,9 @@ type Runner struct {
 	// What it was doing when the action got it.
 	TakenFrom Runner_State `protobuf:"varint,5,opt,name=taken_from,json=takenFrom,proto3,enum=hearth.v1.Runner_State" json:"taken_from,omitempty"`
 	// Name of the container image, as the action's platform has it.
-	Image         string `protobuf:"bytes,6,opt,name=image,proto3" json:"image,omitempty"`
+	Image string `protobuf:"bytes,6,opt,name=image,proto3" json:"image,omitempty"`
+	// Which persistent worker ran the action, if one did.
+	Worker        Runner_Worker `protobuf:"varint,7,opt,name=worker,proto3,enum=hearth.v1.Runner_Worker" json:"worker,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -257,6 +311,13 @@ func (x *Runner) GetImage() string {
 	return ""
 }
 
+func (x *Runner) GetWorker() Runner_Worker {
+	if x != nil {
+		return x.Worker
+	}
+	return Runner_WORKER_UNSPECIFIED
+}
+
 // Phase is a part of the action's time.
 type Phase struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -321,7 +382,7 @@ func (x *Phase) GetDurationNanos() int64 {
 }
 
 // Processes is what the command and all its descendants did, as the kernel
-// counted when they ended.
+// counted when they ended. It is not known of a persistent worker.
 type Processes struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// CPU time.
@@ -599,7 +660,7 @@ const file_reapi_execution_actionpb_report_proto_rawDesc = "" +
 	"\x06phases\x18\x02 \x03(\v2\x10.hearth.v1.PhaseR\x06phases\x122\n" +
 	"\tprocesses\x18\x03 \x01(\v2\x14.hearth.v1.ProcessesR\tprocesses\x12)\n" +
 	"\x06memory\x18\x04 \x01(\v2\x11.hearth.v1.MemoryR\x06memory\x12\x1d\n" +
-	"\x02io\x18\x05 \x01(\v2\r.hearth.v1.IoR\x02io\"\xf3\x01\n" +
+	"\x02io\x18\x05 \x01(\v2\r.hearth.v1.IoR\x02io\"\xde\x02\n" +
 	"\x06Runner\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04runs\x18\x02 \x01(\x03R\x04runs\x12\x12\n" +
@@ -608,7 +669,12 @@ const file_reapi_execution_actionpb_report_proto_rawDesc = "" +
 	"coldReason\x126\n" +
 	"\n" +
 	"taken_from\x18\x05 \x01(\x0e2\x17.hearth.v1.Runner.StateR\ttakenFrom\x12\x14\n" +
-	"\x05image\x18\x06 \x01(\tR\x05image\"B\n" +
+	"\x05image\x18\x06 \x01(\tR\x05image\x120\n" +
+	"\x06worker\x18\a \x01(\x0e2\x18.hearth.v1.Runner.WorkerR\x06worker\"7\n" +
+	"\x06Worker\x12\x16\n" +
+	"\x12WORKER_UNSPECIFIED\x10\x00\x12\v\n" +
+	"\aSTARTED\x10\x01\x12\b\n" +
+	"\x04KEPT\x10\x02\"B\n" +
 	"\x05State\x12\x15\n" +
 	"\x11STATE_UNSPECIFIED\x10\x00\x12\f\n" +
 	"\bSTARTING\x10\x01\x12\b\n" +
@@ -659,29 +725,31 @@ func file_reapi_execution_actionpb_report_proto_rawDescGZIP() []byte {
 	return file_reapi_execution_actionpb_report_proto_rawDescData
 }
 
-var file_reapi_execution_actionpb_report_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_reapi_execution_actionpb_report_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
 var file_reapi_execution_actionpb_report_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
 var file_reapi_execution_actionpb_report_proto_goTypes = []any{
-	(Runner_State)(0),    // 0: hearth.v1.Runner.State
-	(*ActionReport)(nil), // 1: hearth.v1.ActionReport
-	(*Runner)(nil),       // 2: hearth.v1.Runner
-	(*Phase)(nil),        // 3: hearth.v1.Phase
-	(*Processes)(nil),    // 4: hearth.v1.Processes
-	(*Memory)(nil),       // 5: hearth.v1.Memory
-	(*Io)(nil),           // 6: hearth.v1.Io
+	(Runner_Worker)(0),   // 0: hearth.v1.Runner.Worker
+	(Runner_State)(0),    // 1: hearth.v1.Runner.State
+	(*ActionReport)(nil), // 2: hearth.v1.ActionReport
+	(*Runner)(nil),       // 3: hearth.v1.Runner
+	(*Phase)(nil),        // 4: hearth.v1.Phase
+	(*Processes)(nil),    // 5: hearth.v1.Processes
+	(*Memory)(nil),       // 6: hearth.v1.Memory
+	(*Io)(nil),           // 7: hearth.v1.Io
 }
 var file_reapi_execution_actionpb_report_proto_depIdxs = []int32{
-	2, // 0: hearth.v1.ActionReport.runner:type_name -> hearth.v1.Runner
-	3, // 1: hearth.v1.ActionReport.phases:type_name -> hearth.v1.Phase
-	4, // 2: hearth.v1.ActionReport.processes:type_name -> hearth.v1.Processes
-	5, // 3: hearth.v1.ActionReport.memory:type_name -> hearth.v1.Memory
-	6, // 4: hearth.v1.ActionReport.io:type_name -> hearth.v1.Io
-	0, // 5: hearth.v1.Runner.taken_from:type_name -> hearth.v1.Runner.State
-	6, // [6:6] is the sub-list for method output_type
-	6, // [6:6] is the sub-list for method input_type
-	6, // [6:6] is the sub-list for extension type_name
-	6, // [6:6] is the sub-list for extension extendee
-	0, // [0:6] is the sub-list for field type_name
+	3, // 0: hearth.v1.ActionReport.runner:type_name -> hearth.v1.Runner
+	4, // 1: hearth.v1.ActionReport.phases:type_name -> hearth.v1.Phase
+	5, // 2: hearth.v1.ActionReport.processes:type_name -> hearth.v1.Processes
+	6, // 3: hearth.v1.ActionReport.memory:type_name -> hearth.v1.Memory
+	7, // 4: hearth.v1.ActionReport.io:type_name -> hearth.v1.Io
+	1, // 5: hearth.v1.Runner.taken_from:type_name -> hearth.v1.Runner.State
+	0, // 6: hearth.v1.Runner.worker:type_name -> hearth.v1.Runner.Worker
+	7, // [7:7] is the sub-list for method output_type
+	7, // [7:7] is the sub-list for method input_type
+	7, // [7:7] is the sub-list for extension type_name
+	7, // [7:7] is the sub-list for extension extendee
+	0, // [0:7] is the sub-list for field type_name
 }
 
 func init() { file_reapi_execution_actionpb_report_proto_init() }
@@ -694,7 +762,7 @@ func file_reapi_execution_actionpb_report_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_reapi_execution_actionpb_report_proto_rawDesc), len(file_reapi_execution_actionpb_report_proto_rawDesc)),
-			NumEnums:      1,
+			NumEnums:      2,
 			NumMessages:   6,
 			NumExtensions: 0,
 			NumServices:   0,
