@@ -2,7 +2,9 @@ package podman_test
 
 import (
 	"io"
+	"slices"
 	"testing"
+	"time"
 
 	"github.com/hearth-build/hearth/runners"
 	"github.com/hearth-build/hearth/runners/podman"
@@ -68,6 +70,39 @@ func BenchmarkThaw(b *testing.B) {
 		if err := r.Thaw(c); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// BenchmarkWake is what an action pays for a runner that is paused: until it is thawed,
+// and until a command in it that does nothing has ended, against one in a runner that
+// is not paused.
+func BenchmarkWake(b *testing.B) {
+	r := start(b, open(b, options(b.TempDir())), runners.HostImage)
+	c := b.Context()
+	cmd := shell("")
+	cmd.Args = []string{"/bin/true"}
+	var thaw, woken, awake []time.Duration
+	for b.Loop() {
+		if err := r.Freeze(c); err != nil {
+			b.Fatal(err)
+		}
+		for _, times := range []*[]time.Duration{&woken, &awake} {
+			begin := time.Now()
+			if times == &woken {
+				if err := r.Thaw(c); err != nil {
+					b.Fatal(err)
+				}
+				thaw = append(thaw, time.Since(begin))
+			}
+			if _, err := r.Run(c, cmd, io.Discard, io.Discard); err != nil {
+				b.Fatal(err)
+			}
+			*times = append(*times, time.Since(begin))
+		}
+	}
+	for name, times := range map[string][]time.Duration{"thaw": thaw, "woken": woken, "awake": awake} {
+		slices.Sort(times)
+		b.ReportMetric(times[len(times)/2].Seconds()*1e3, "p50-ms-"+name)
 	}
 }
 

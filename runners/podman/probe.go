@@ -99,7 +99,8 @@ func (p *prober) memory() {
 		p.ok("memory", "actions can use all of it, since the machine's cgroups have no memory controller; "+
 			"some machines have one with cgroup_enable=memory on the kernel's command line")
 	default:
-		p.ok("memory", "at most %d MiB for each runner (--runner-memory)", limit>>20)
+		p.ok("memory", "at most %d MiB for each runner (--runner-memory); when it runs out the kernel ends processes of the action, "+
+			"not the whole container (memory.oom.group is left alone), so that the result says so, and the runner is removed", limit>>20)
 	}
 }
 
