@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/hearth-build/hearth/execserver/execpb"
 )
@@ -125,7 +127,10 @@ func (w *workCall) run(talk func(Worker) error) error {
 		return err
 	}
 	if err := talk(Worker{Reader: w, Writer: teller(w.tell), Fresh: w.fresh}); err != nil {
-		return err
+		if !errors.Is(err, errWorkerEnded) {
+			return err
+		}
+		return errors.Join(err, w.drain()) // the last event says how
 	}
 	if w.last == nil {
 		// If it has ended just now, the last event says so.
@@ -202,6 +207,9 @@ func (w *workCall) next() (err error) {
 	return nil
 }
 
+// errWorkerEnded: the server lends a worker no more, since that has ended.
+var errWorkerEnded = errors.New("the worker has ended")
+
 // teller writes to the stdin of a worker.
 type teller func(*execpb.TellRequest) error
 
@@ -210,7 +218,11 @@ var _ io.Writer = teller(nil)
 // Write implements io.Writer.
 func (tell teller) Write(p []byte) (int, error) {
 	for n := 0; n < len(p); n += tellBytes {
-		if err := tell(&execpb.TellRequest{Stdin: p[n:min(n+tellBytes, len(p))]}); err != nil {
+		err := tell(&execpb.TellRequest{Stdin: p[n:min(n+tellBytes, len(p))]})
+		if status.Code(err) == codes.FailedPrecondition {
+			return n, errWorkerEnded
+		}
+		if err != nil {
 			return n, fmt.Errorf("write to the worker: %w", plain(err))
 		}
 	}

@@ -161,6 +161,11 @@ func TestWorkerEnds(t *testing.T) {
 		t.Errorf("a worker that exits: %v", err)
 	}
 	s.wantAnswer(t, w, "a", "1 a", true)
+	quick := execserver.WorkerCommand{Command: shell("exit 8")}
+	if _, _, err := s.ask(t, quick, "a"); !errors.As(err, &ended) || ended.Ended == nil || ended.Ended.ExitCode != 8 {
+		t.Errorf("a worker that exits at once: %v", err)
+	}
+	s.wantAnswer(t, w, "a", "1 a", true)
 
 	refused := errors.New("this is no answer")
 	_, err := s.Work(t.Context(), w, os.Stderr, func(execserver.Worker) error { return refused })

@@ -73,7 +73,7 @@ func TestManyKeysInFewContainers(t *testing.T) {
 	actions, dataDir := crowdActions(t), t.TempDir()
 	inARow := max(actions/keys, 1) // builds ask for many of a kind in a row
 	if actions > 2000 {
-		inARow = 100 // and come back
+		inARow = 250 // and come back
 	}
 	backend := &counted{Backend: open(t, options(dataDir))}
 	pool, err := runners.NewPool(backend, runners.Options{Dir: filepath.Join(dataDir, "runners"), MaxRunners: limit})

@@ -38,6 +38,7 @@ func processTests() map[string]func(*bench) {
 		"removed when busy":  testRemovedWhenBusy,
 		"frozen when busy":   testRemovedWhenBusyAndFrozen,
 		"hundred one by one": testHundred,
+		"worker":             testWorker,
 	}
 }
 
