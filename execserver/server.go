@@ -52,6 +52,7 @@ func Serve(ctx context.Context, lis net.Listener, cfg Config) (err error) {
 		return err
 	}
 	defer catchSignals()()
+	makeThreads(spareThreads)
 	if cfg.Log == nil {
 		cfg.Log = log.New(io.Discard, "", 0)
 	}

@@ -11,8 +11,8 @@ const (
 	// DefaultProcesses is more than compilers and tests have, threads included, and
 	// an eighth of what even a small host has process IDs for.
 	DefaultProcesses = 4096
-	// LeastProcesses is what a runner must be allowed: its exec server has about ten
-	// threads.
+	// LeastProcesses is what a runner must be allowed: its exec server has some
+	// fifteen threads.
 	LeastProcesses = 64
 )
 
