@@ -275,8 +275,7 @@ func TestUnsupportedQualifiers(t *testing.T) {
 	wantCode(t, "FetchBlob", err, codes.InvalidArgument)
 	var got []string
 	for _, detail := range status.Convert(err).Details() {
-		bad, _ := detail.(*errdetails.BadRequest) // or nil, which has no violations
-		for _, v := range bad.GetFieldViolations() {
+		for _, v := range detail.(*errdetails.BadRequest).GetFieldViolations() {
 			got = append(got, v.GetField()+": "+v.GetDescription())
 		}
 	}

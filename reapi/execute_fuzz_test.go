@@ -242,7 +242,7 @@ func (x *executeFuzz) refused(t *testing.T, err error, table ...codes.Code) {
 		}
 		for _, detail := range s.Details() { // REAPI F61
 			switch d := detail.(type) {
-			case *errdetails.RetryInfo, *errdetails.RequestInfo:
+			case *errdetails.RetryInfo:
 			case *errdetails.PreconditionFailure:
 				if len(d.GetViolations()) == 0 || code != codes.FailedPrecondition {
 					t.Errorf("%v: %v", err, d)

@@ -142,7 +142,7 @@ func executeResponse(ctx context.Context, op *execution.Operation, out *executio
 		resp.Result = withInlined(ctx, op.Request().Instance.Store, op.Action().Function(), out.Result, hints)
 	}
 	if out.Err != nil {
-		resp.Status = withRequestID(executionStatus(out.Err), op.Run()).Proto()
+		resp.Status = executionStatus(out.Err).Proto()
 	}
 	return resp
 }

@@ -5,9 +5,9 @@ import (
 	"log/slog"
 
 	"github.com/google/uuid"
-	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 )
 
@@ -17,25 +17,34 @@ func WithLogger(logger *slog.Logger) Option {
 	return func(c *serverConfig) { c.log = logger }
 }
 
-// failures give each error that a call ends with an ID, which the client gets as
-// the error's RequestInfo, and which the line in the log has. Calls that succeed
-// have none.
+// RequestIDKey is the name of the ID in the trailing metadata of a call that fails.
+const RequestIDKey = "x-request-id"
+
+// failures give each error that a call ends with an ID, which the client gets with
+// the trailing metadata, and which the line in the log has. Calls that succeed have
+// none. It is no detail of the status: Bazel 4.2 takes any detail for a reason to try
+// again (REAPI F61).
 type failures struct{ log *slog.Logger }
 
 func (f failures) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
 	resp, err := handle(ctx, req)
-	return resp, f.identified(ctx, info.FullMethod, err)
+	if err != nil {
+		// What fails is a connection that is gone, and the error with it.
+		_ = grpc.SetTrailer(ctx, f.identify(ctx, info.FullMethod, err))
+	}
+	return resp, err
 }
 
 func (f failures) stream(server any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handle grpc.StreamHandler) error {
-	return f.identified(stream.Context(), info.FullMethod, handle(server, stream))
+	err := handle(server, stream)
+	if err != nil {
+		stream.SetTrailer(f.identify(stream.Context(), info.FullMethod, err))
+	}
+	return err
 }
 
-// identified is err with an ID.
-func (f failures) identified(ctx context.Context, method string, err error) error {
-	if err == nil {
-		return nil
-	}
+// identify logs an error with a new ID, and returns the metadata that say it.
+func (f failures) identify(ctx context.Context, method string, err error) metadata.MD {
 	s, ok := status.FromError(err)
 	if !ok {
 		s = status.FromContextError(err)
@@ -45,7 +54,7 @@ func (f failures) identified(ctx context.Context, method string, err error) erro
 		f.log.LogAttrs(ctx, failureLevel(s.Code()), "call failed", slog.String("request", id),
 			slog.String("method", method), slog.String("code", s.Code().String()), slog.String("error", s.Message()), slog.String("peer", peerHost(ctx)))
 	}
-	return withRequestID(s, id).Err()
+	return metadata.Pairs(RequestIDKey, id)
 }
 
 // failureLevel tells a fault of the server from what clients do all the time: ask
@@ -56,19 +65,4 @@ func failureLevel(code codes.Code) slog.Level {
 		return slog.LevelWarn
 	}
 	return slog.LevelDebug
-}
-
-// withRequestID adds an ID to a status. One that names missing blobs stays as it is,
-// since there are clients that upload them only if it says nothing else (REAPI F61).
-func withRequestID(s *status.Status, id string) *status.Status {
-	for _, detail := range s.Details() {
-		if _, ok := detail.(*errdetails.PreconditionFailure); ok {
-			return s
-		}
-	}
-	detailed, err := s.WithDetails(&errdetails.RequestInfo{RequestId: id})
-	if err != nil {
-		return s // the message still says it all
-	}
-	return detailed
 }

@@ -6,13 +6,15 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"strings"
 	"sync"
 	"testing"
 
 	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
 	"google.golang.org/genproto/googleapis/bytestream"
-	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
 	"github.com/hearth-build/hearth/cas"
@@ -50,13 +52,21 @@ func (l *lines) of(t *testing.T, id string) (found []map[string]any) {
 	return found
 }
 
-func requestID(err error) string {
-	for _, detail := range status.Convert(err).Details() {
-		if info, ok := detail.(*errdetails.RequestInfo); ok {
-			return info.GetRequestId()
-		}
+// requestID is the ID that a call ended with.
+func requestID(trailer metadata.MD) string {
+	return strings.Join(trailer.Get(reapi.RequestIDKey), ",")
+}
+
+// drained is the trailing metadata of a stream, and what it ended with.
+func drained[T any](t *testing.T, stream grpc.ServerStreamingClient[T], err error) (metadata.MD, error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
 	}
-	return ""
+	for err == nil {
+		_, err = stream.Recv()
+	}
+	return stream.Trailer(), err
 }
 
 // Each call that fails tells its client an ID, by which the log of the server says
@@ -65,19 +75,23 @@ func TestFailuresHaveIDs(t *testing.T) {
 	var log lines
 	logger := slog.New(slog.NewJSONHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	f := newFixtureWith(t, newInstances(), execution.SchedulerOptions{}, reapi.WithLogger(logger))
-	_, unary := repb.NewActionCacheClient(f.conn).GetActionResult(t.Context(), &repb.GetActionResultRequest{ActionDigest: digest("none")})
-	_, stream := f.read(&bytestream.ReadRequest{ResourceName: "nonsense"})
-	_, execute := f.execute(&repb.ExecuteRequest{InstanceName: "not/here", ActionDigest: digest("none")})
+	var unary metadata.MD
+	_, unaryErr := repb.NewActionCacheClient(f.conn).GetActionResult(t.Context(), &repb.GetActionResultRequest{ActionDigest: digest("none")}, grpc.Trailer(&unary))
+	read, err := bytestream.NewByteStreamClient(f.conn).Read(t.Context(), &bytestream.ReadRequest{ResourceName: "nonsense"})
+	stream, streamErr := drained(t, read, err)
+	running, err := repb.NewExecutionClient(f.conn).Execute(t.Context(), &repb.ExecuteRequest{InstanceName: "not/here", ActionDigest: digest("none")})
+	execute, executeErr := drained(t, running, err)
 	seen := map[string]bool{}
 	for _, tc := range []struct {
+		trailer      metadata.MD
 		err          error
 		method, code string
 	}{
-		{unary, repb.ActionCache_GetActionResult_FullMethodName, codes.NotFound.String()},
-		{stream, "/google.bytestream.ByteStream/Read", codes.InvalidArgument.String()},
-		{execute, repb.Execution_Execute_FullMethodName, status.Code(execute).String()},
+		{unary, unaryErr, repb.ActionCache_GetActionResult_FullMethodName, codes.NotFound.String()},
+		{stream, streamErr, "/google.bytestream.ByteStream/Read", codes.InvalidArgument.String()},
+		{execute, executeErr, repb.Execution_Execute_FullMethodName, status.Code(executeErr).String()},
 	} {
-		id := requestID(tc.err)
+		id := requestID(tc.trailer)
 		if id == "" || seen[id] {
 			t.Errorf("%s: %v has the ID %q", tc.method, tc.err, id)
 			continue
@@ -96,14 +110,15 @@ func TestFaultsAreLogged(t *testing.T) {
 	instances := newInstances()
 	instances[""].Results = badDisk{}
 	f := newFixtureWith(t, instances, execution.SchedulerOptions{}, reapi.WithLogger(slog.New(slog.NewJSONHandler(&log, nil))))
-	_, err := repb.NewActionCacheClient(f.conn).GetActionResult(t.Context(), &repb.GetActionResultRequest{ActionDigest: digest("none")})
-	if found := log.of(t, requestID(err)); len(found) != 1 || found[0]["level"] != "WARN" || found[0]["code"] != "Internal" {
+	var trailer metadata.MD
+	_, err := repb.NewActionCacheClient(f.conn).GetActionResult(t.Context(), &repb.GetActionResultRequest{ActionDigest: digest("none")}, grpc.Trailer(&trailer))
+	if found := log.of(t, requestID(trailer)); len(found) != 1 || found[0]["level"] != "WARN" || found[0]["code"] != "Internal" {
 		t.Errorf("%v: the log has %v", err, found)
 	}
 }
 
-// The client of an execution gets the name of the operation that the run began
-// with, which is what the line about the action has.
+// The client of an execution knows its operation, whose name the run has, and which
+// the line about the action has. The status has no details (REAPI F61).
 func TestFailedExecutionsHaveIDs(t *testing.T) {
 	f := newFixture(t)
 	var began string
@@ -115,8 +130,8 @@ func TestFailedExecutionsHaveIDs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if id := requestID(status.ErrorProto(response(t, ops).GetStatus())); id == "" || id != began || id != ops[0].GetName() {
-		t.Errorf("ID %q, the run began with %q, the operation is %q", id, began, ops[0].GetName())
+	if s := response(t, ops).GetStatus(); began == "" || ops[0].GetName() != began || len(s.GetDetails()) > 0 {
+		t.Errorf("the run began with %q, the operation is %q, the status %v", began, ops[0].GetName(), s)
 	}
 }
 

@@ -34,9 +34,6 @@ func (o *Operation) Name() string { return o.name }
 // Number is higher than that of every earlier operation.
 func (o *Operation) Number() uint64 { return o.number }
 
-// Run is the name of the first operation of those that share the run.
-func (o *Operation) Run() string { return o.run.task.Operation }
-
 // Action names the action that the run is of.
 func (o *Operation) Action() cas.Digest { return o.request.Action }
 
