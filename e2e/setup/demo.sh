@@ -44,6 +44,7 @@ trap finish EXIT
 serve() {
   stop
   rm -rf "$scratch/data"
+  : > "$scratch/announced" # not what the last one said
   "$top/bin/hearth" serve --listen 127.0.0.1:0 --console 127.0.0.1:0 --data-dir "$scratch/data" "$@" \
     > "$scratch/announced" 2> "$scratch/log" &
   hearth=$!
