@@ -89,12 +89,10 @@ func (c *Client) Run(ctx context.Context, cmd Command, stdout, stderr io.Writer)
 	if err != nil {
 		return Result{}, err
 	}
-	select {
-	case <-c.turn:
-	case <-ctx.Done():
-		return Result{}, fmt.Errorf("wait for the command before: %w", context.Cause(ctx))
+	if err := c.takeTurn(ctx); err != nil {
+		return Result{}, err
 	}
-	defer func() { c.turn <- struct{}{} }()
+	defer c.endTurn()
 	calling, cancel := context.WithCancel(ctx)
 	defer cancel()
 	stream, err := c.rpc.Run(calling, req)
@@ -107,12 +105,30 @@ func (c *Client) Run(ctx context.Context, cmd Command, stdout, stderr io.Writer)
 		return result, err
 	}
 	cancel() // kills the command, if it still runs
+	outlast(stream)
+	return Result{}, c.settle(err)
+}
+
+// takeTurn waits until no command of this client runs.
+func (c *Client) takeTurn(ctx context.Context) error {
+	select {
+	case <-c.turn:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("wait for the command before: %w", context.Cause(ctx))
+	}
+}
+
+func (c *Client) endTurn() { c.turn <- struct{}{} }
+
+// outlast returns when a call that was cancelled is over: the server hears of that
+// before anything else.
+func outlast(stream grpc.ServerStreamingClient[execpb.RunEvent]) {
 	for {
 		if _, err := stream.Recv(); err != nil {
-			break // the server hears of the end of the call before anything else
+			return
 		}
 	}
-	return Result{}, c.settle(err)
 }
 
 // receive takes the events of a run.
@@ -171,12 +187,17 @@ func (c *Client) failed(ctx context.Context, err error) error {
 }
 
 // cause prefers the reason why a context ended to what gRPC makes of it. The
-// server knows the deadline, too, and may notice it first.
+// server knows the deadline, too, and may notice it first: then the context is
+// about to end.
 func cause(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return fmt.Errorf("%w (%w)", context.Cause(ctx), plain(err))
+	late := status.Code(err) == codes.DeadlineExceeded
+	if _, limited := ctx.Deadline(); late && limited {
+		<-ctx.Done()
 	}
-	if status.Code(err) == codes.DeadlineExceeded {
+	switch {
+	case ctx.Err() != nil:
+		return fmt.Errorf("%w (%w)", context.Cause(ctx), plain(err))
+	case late:
 		return fmt.Errorf("%w (%w)", context.DeadlineExceeded, plain(err))
 	}
 	return plain(err)

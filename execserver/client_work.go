@@ -69,12 +69,10 @@ func (c *Client) Work(ctx context.Context, cmd WorkerCommand, stderr io.Writer, 
 	if err != nil {
 		return Result{}, err
 	}
-	select {
-	case <-c.turn:
-	case <-ctx.Done():
-		return Result{}, fmt.Errorf("wait for the command before: %w", context.Cause(ctx))
+	if err := c.takeTurn(ctx); err != nil {
+		return Result{}, err
 	}
-	defer func() { c.turn <- struct{}{} }()
+	defer c.endTurn()
 	calling, cancel := context.WithCancel(ctx)
 	defer cancel()
 	stream, err := c.rpc.Work(calling, &execpb.WorkRequest{Start: req, Identity: cmd.Identity})
@@ -94,11 +92,7 @@ func (c *Client) Work(ctx context.Context, cmd WorkerCommand, stderr io.Writer, 
 		return call.result(err)
 	}
 	cancel() // kills the worker, if it still runs
-	for {
-		if _, err := stream.Recv(); err != nil {
-			break // the server hears of the end of the call before anything else
-		}
-	}
+	outlast(stream)
 	switch {
 	case call.broken != nil:
 		return Result{}, c.settle(call.broken)

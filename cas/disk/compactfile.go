@@ -1,6 +1,7 @@
 package disk
 
 import (
+	"context"
 	"sync"
 	"syscall"
 	"time"
@@ -21,9 +22,9 @@ type compactions struct {
 	// the others.
 	free  func() int64
 	floor int64
-	// stopped is closed when nobody waits for a compaction any more.
-	stopped chan struct{}
-	once    sync.Once
+	// wanted ends when nobody waits for a compaction any more, which stop sees to.
+	wanted context.Context //nolint:containedctx // the lifetime of all compactions, which the library begins without one.
+	stop   context.CancelFunc
 	// onFailure is called when one had no room.
 	onFailure func()
 
@@ -50,9 +51,6 @@ func (c *compactions) failing() int {
 	return c.failures
 }
 
-// stop ends the pauses.
-func (c *compactions) stop() { c.once.Do(func() { close(c.stopped) }) }
-
 // begin is called by the library when a compaction begins.
 func (c *compactions) begin(pebble.CompactionInfo) {
 	c.mu.Lock()
@@ -62,16 +60,17 @@ func (c *compactions) begin(pebble.CompactionInfo) {
 
 // end is called by the library when a compaction ended.
 func (c *compactions) end(info pebble.CompactionInfo) {
-	if info.Err != nil && passing(info.Err) {
+	failed := info.Err != nil && passing(info.Err)
+	if failed {
 		defer c.onFailure()
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
-	case info.Err != nil && passing(info.Err):
+	case failed:
 		c.failures++
 		c.lacked = c.had
-	case info.Err == nil && len(info.Output.Tables) > 0:
+	case info.Err == nil && info.Reason != "move": // which needs no room
 		c.failures = 0
 	}
 }
@@ -94,7 +93,7 @@ func (c *compactions) await() {
 		case <-poll.C:
 		case <-give.C:
 			waiting = false
-		case <-c.stopped:
+		case <-c.wanted.Done():
 			waiting = false
 		}
 	}

@@ -46,7 +46,8 @@ type kvOptions struct {
 // hold nothing from before the last sync point: all can be had again, and a
 // store that does not start helps nobody.
 func openKV(o kvOptions) (*kv, error) {
-	c := &compactions{free: o.free, floor: o.floor, stopped: make(chan struct{}), onFailure: o.onTrouble}
+	c := &compactions{free: o.free, floor: o.floor, onFailure: o.onTrouble}
+	c.wanted, c.stop = context.WithCancel(context.Background())
 	s := &kv{fs: &waitFS{FS: o.fs, log: o.log, onTrouble: o.onTrouble, compactions: c}}
 	err := s.open(o)
 	for _, remedy := range []struct{ pattern, lost string }{
@@ -187,16 +188,7 @@ func (s *kv) reclaim() error {
 	if err := s.db.Flush(); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	go func() {
-		select {
-		case <-s.fs.compactions.stopped:
-			cancel()
-		case <-ctx.Done():
-		}
-	}()
-	return s.db.Compact(ctx, []byte{0}, []byte{0xff}, false)
+	return s.db.Compact(s.fs.compactions.wanted, []byte{0}, []byte{0xff}, false)
 }
 
 // close ends the library, which waits for its background work. In trouble that

@@ -85,7 +85,11 @@ func (r Resources) exhausted() bool { return r.MilliCPU < 1 || r.Memory < 1 || r
 // used is the share of the total that is gone of the resource of which most is.
 func (r Resources) used(total Resources) float64 {
 	most := 0.0
-	share := func(free, total int64) { most = max(most, 1-float64(free)/float64(total)) }
+	share := func(free, total int64) {
+		if total > 0 { // of nothing, nothing is used
+			most = max(most, 1-float64(free)/float64(total))
+		}
+	}
 	share(r.MilliCPU, total.MilliCPU)
 	share(r.Memory, total.Memory)
 	share(r.Runners, total.Runners)
