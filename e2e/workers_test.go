@@ -9,16 +9,16 @@ import (
 	"testing"
 )
 
-// javaTargets is how many Java libraries are built; HEARTH_JAVA_TARGETS says so else.
+// javaTargets is how many Java libraries are built; JAVA_TARGETS says so else.
 func javaTargets(t *testing.T) int {
 	t.Helper()
-	text, ok := os.LookupEnv("HEARTH_JAVA_TARGETS")
+	text, ok := os.LookupEnv("JAVA_TARGETS")
 	if !ok {
 		return 6
 	}
 	n, err := strconv.Atoi(text)
 	if err != nil || n < 1 {
-		t.Fatalf("HEARTH_JAVA_TARGETS=%s: say how many libraries to build", text)
+		t.Fatalf("JAVA_TARGETS=%s: say how many libraries to build", text)
 	}
 	return n
 }

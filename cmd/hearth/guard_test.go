@@ -30,7 +30,7 @@ func TestReachable(t *testing.T) {
 func TestGuardFlags(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "principals.yaml")
 	writePrincipals(t, file, "- {name: a, token-sha256: "+access.HashToken("a")+", roles: {'*': [read]}}")
-	open, local, secure := &listenFlags{Listen: ":8980"}, &listenFlags{Listen: "127.0.0.1:8980"}, &listenFlags{Listen: ":8980", TLSCert: "c", TLSKey: "k"}
+	open, local, secure := &listenFlags{Listen: ":8980"}, &listenFlags{Listen: "127.0.0.1:8980"}, &listenFlags{Listen: ":8980", certFlags: certFlags{"c", "k"}}
 	for _, good := range []struct {
 		c guardFlags
 		l *listenFlags

@@ -13,7 +13,12 @@ import (
 
 // listenFlags say where the Remote Execution API is served.
 type listenFlags struct {
-	Listen  string `help:"Address of the Remote Execution API: HOST:PORT, or unix:///PATH for a socket in the file system." default:"127.0.0.1:8980"`
+	Listen string `help:"Address of the Remote Execution API: HOST:PORT, or unix:///PATH for a socket in the file system." default:"127.0.0.1:8980"`
+	certFlags
+}
+
+// certFlags are for all that is served.
+type certFlags struct {
 	TLSCert string `help:"File with the certificate, and those that sign it, to serve by TLS (grpcs://, and https:// for the console); read again when it changes." name:"tls-cert" placeholder:"FILE"`
 	TLSKey  string `help:"File with the key of --tls-cert, in the same directory." name:"tls-key" placeholder:"FILE"`
 }
@@ -21,14 +26,18 @@ type listenFlags struct {
 const unixScheme = "unix://"
 
 func (c *listenFlags) validate() error {
+	if c.TLSCert != "" && strings.HasPrefix(c.Listen, unixScheme) {
+		return errors.New("--tls-cert with a unix socket: clients speak no TLS there")
+	}
+	return c.certFlags.validate()
+}
+
+func (c *certFlags) validate() error {
 	if (c.TLSCert == "") != (c.TLSKey == "") {
 		return errors.New("--tls-cert and --tls-key go together")
 	}
 	if c.TLSCert == "" {
 		return nil
-	}
-	if strings.HasPrefix(c.Listen, unixScheme) {
-		return errors.New("--tls-cert with a unix socket: clients speak no TLS there")
 	}
 	if filepath.Dir(c.TLSCert) != filepath.Dir(c.TLSKey) {
 		return errors.New("--tls-cert and --tls-key must be in one directory: so new ones can take their place at the same time")

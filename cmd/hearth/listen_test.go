@@ -130,15 +130,15 @@ func TestListenAtAnOldSocket(t *testing.T) {
 func TestListenFlags(t *testing.T) {
 	cert, key, _ := writeCertificate(t)
 	for want, c := range map[string]listenFlags{
-		"go together":       {TLSCert: cert},
-		"no TLS there":      {TLSCert: cert, TLSKey: key, Listen: "unix:///run/hearth.sock"},
-		"--tls-key " + cert: {TLSCert: cert, TLSKey: cert},
+		"go together":       {certFlags: certFlags{TLSCert: cert}},
+		"no TLS there":      {certFlags: certFlags{cert, key}, Listen: "unix:///run/hearth.sock"},
+		"--tls-key " + cert: {certFlags: certFlags{cert, cert}},
 	} {
 		if err := c.validate(); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%+v: %v", c, err)
 		}
 	}
-	if err := (&listenFlags{TLSCert: cert, TLSKey: key}).validate(); err != nil {
+	if err := (&listenFlags{certFlags: certFlags{cert, key}}).validate(); err != nil {
 		t.Error(err)
 	}
 }

@@ -2,16 +2,11 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
-	"net/http"
 	"os"
-	"time"
-
-	"github.com/hearth-build/hearth/reapi/console"
 )
 
 // Run serves until a signal arrives.
@@ -29,23 +24,14 @@ func (c *serveCmd) Run(logger *slog.Logger, stop *stopping, live *reloading) err
 		return err
 	}
 	defer web.Close()
-	webURL := "http://" + web.Addr().String()
 	stack, err := c.newStack(stop.first, logger, endpoint)
 	if err != nil {
 		return err
 	}
 	defer stack.close(logger)
-	shown := console.Options{Source: stack, Actions: stack.history, Runners: stack.pool, Access: stack.guard.who, Metrics: stack.metrics.page}
-	if stack.auditor != nil {
-		shown.Audits = stack.auditor
-	}
-	pages, err := console.Handler(shown)
+	webServer, web, webURL, err := stack.openConsole(web)
 	if err != nil {
-		return fmt.Errorf("make the console: %w", err)
-	}
-	webServer := &http.Server{Handler: pages, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 128 << 10}
-	if stack.guard.tls != nil {
-		web, webURL = tls.NewListener(web, stack.guard.tls), "https://"+web.Addr().String()
+		return err
 	}
 	defer live.start(logger)()
 	failed := make(chan error, 2)

@@ -19,7 +19,6 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/hearth-build/hearth/reapi/buildbarn"
-	"github.com/hearth-build/hearth/reapi/console"
 	"github.com/hearth-build/hearth/reapi/execution"
 )
 
@@ -40,15 +39,14 @@ func (c *workerCmd) Run(logger *slog.Logger, stop *stopping, live *reloading) er
 		return err
 	}
 	defer conn.Close()
-	pages, err := console.Handler(console.Options{Source: s, Actions: s.history, Runners: s.pool, Access: s.guard.who, Metrics: s.metrics.page})
+	webServer, web, url, err := s.openConsole(web)
 	if err != nil {
-		return fmt.Errorf("make the console: %w", err)
+		return err
 	}
-	webServer := &http.Server{Handler: pages, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 128 << 10}
 	served := make(chan error, 1)
 	go func() { served <- webServer.Serve(web) }() // ends with webServer.Close
 	defer live.start(logger)()
-	c.announce(os.Stdout, "http://"+web.Addr().String())
+	c.announce(os.Stdout, url)
 	c.work(stop, logger, s)
 	err = errors.Join(s.stopWorker(), webServer.Close())
 	if serveErr := <-served; !errors.Is(serveErr, http.ErrServerClosed) {
@@ -64,7 +62,7 @@ func (c *workerCmd) build(ctx context.Context, logger *slog.Logger, s *stack) (*
 	if err != nil {
 		return nil, err
 	}
-	if s.guard, err = c.Guard.open(&listenFlags{Listen: c.Console}, logger); err != nil {
+	if s.guard, err = c.Guard.open(&listenFlags{Listen: c.Console, certFlags: c.certFlags}, logger); err != nil {
 		return nil, err
 	}
 	if s.telemetry, err = c.Telemetry.open(ctx, logger); err != nil {

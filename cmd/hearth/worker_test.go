@@ -1,7 +1,12 @@
 package main
 
 import (
+	"bufio"
+	"crypto/tls"
 	"errors"
+	"net/http"
+	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -76,5 +81,49 @@ func TestInstanceNamesAreBounded(t *testing.T) {
 	}
 	if _, err := o.find("one more"); err == nil || opens != maxInstances {
 		t.Errorf("%d were opened, then: %v", opens, err)
+	}
+}
+
+// The console of a worker is served as that of `hearth serve` is.
+func TestWorkerConsoleByTLS(t *testing.T) {
+	cert, key, roots := writeCertificate(t)
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var log logged
+	cmd := exec.Command(self, "worker", "--buildbarn=127.0.0.1:1", "--cas=grpc://127.0.0.1:1", "--console=127.0.0.1:0", "--execserver=/bin/true",
+		"--data-dir="+filepath.Join(t.TempDir(), "data"), "--tls-cert="+cert, "--tls-key="+key, "--tls-client-ca="+cert)
+	cmd.Stderr = &log
+	announced, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var url string
+	for lines := bufio.NewScanner(announced); url == "" && lines.Scan(); {
+		if rest, ok := strings.CutPrefix(lines.Text(), "console   on "); ok {
+			url = rest
+		}
+	}
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}}
+	defer client.CloseIdleConnections()
+	for path, want := range map[string]int{"/healthz": http.StatusOK, "/": http.StatusUnauthorized} {
+		resp, err := client.Get(url + path)
+		if err != nil {
+			t.Errorf("%s%s: %v", url, path, err)
+			continue
+		}
+		if err := resp.Body.Close(); err != nil || resp.StatusCode != want {
+			t.Errorf("%s%s: %s, %v, want %d", url, path, resp.Status, err, want)
+		}
+	}
+	if err := cmd.Process.Signal(os.Interrupt); err != nil {
+		t.Error(err)
+	}
+	if err := cmd.Wait(); err != nil || t.Failed() {
+		t.Errorf("%v: %s", err, log.String())
 	}
 }

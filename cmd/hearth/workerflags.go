@@ -26,6 +26,7 @@ type workerCmd struct {
 	DrainTimeout       time.Duration     `help:"How long commands that run may take to finish after SIGTERM. Then, or after a second signal, they are ended, and handed back; actions whose command does not run yet are handed back at once." default:"30s"`
 
 	Guard guardFlags `embed:""`
+	certFlags
 
 	machineFlags
 
@@ -60,7 +61,7 @@ func (c *workerCmd) validate() error {
 		c.WorkerID = map[string]string{"hostname": cmp.Or(host, "hearth")}
 	}
 	// Nobody but the console is served.
-	errs = append(errs, c.Guard.validate(&listenFlags{Listen: unixScheme}, c.Console), c.Backing.validate("", nil))
+	errs = append(errs, c.certFlags.validate(), c.Guard.validate(&listenFlags{Listen: unixScheme, certFlags: c.certFlags}, c.Console), c.Backing.validate("", nil))
 	return errors.Join(errs...)
 }
 

@@ -51,16 +51,16 @@ func (c *countedInstance) Remove(ctx context.Context) error {
 	return err
 }
 
-// crowdActions is how many actions crowd the runners; HEARTH_CROWD_ACTIONS says so else.
+// crowdActions is how many actions crowd the runners; CROWD_ACTIONS says so else.
 func crowdActions(t *testing.T) int64 {
 	t.Helper()
-	text, ok := os.LookupEnv("HEARTH_CROWD_ACTIONS")
+	text, ok := os.LookupEnv("CROWD_ACTIONS")
 	if !ok {
 		return 300
 	}
 	n, err := strconv.ParseInt(text, 10, 32)
 	if err != nil || n < 1 {
-		t.Fatalf("HEARTH_CROWD_ACTIONS=%s: say how many actions", text)
+		t.Fatalf("CROWD_ACTIONS=%s: say how many actions", text)
 	}
 	return n
 }

@@ -50,7 +50,7 @@ func inUnstable(t *testing.T, cgroups string, args ...string) *exec.Cmd {
 // unstableRoot is where make test has made the root.
 func unstableRoot(t *testing.T) string {
 	t.Helper()
-	root := os.Getenv("HEARTH_SID")
+	root := os.Getenv("SID_ROOT")
 	if root == "" {
 		cache, err := os.UserCacheDir()
 		if err != nil {
