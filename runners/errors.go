@@ -13,6 +13,9 @@ var (
 	ErrBackend = errors.New("container engine unavailable")
 	// ErrLost: the runner broke while it was needed; trying again may help.
 	ErrLost = errors.New("runner lost")
+	// ErrNoCgroup: a container has no cgroup of its own, so that it can be neither
+	// measured nor paused. That is no fault of the container.
+	ErrNoCgroup = errors.New("containers have no cgroups of their own here")
 	// ErrNoRunner: there is no runner of that name (any more).
 	ErrNoRunner = errors.New("no such runner")
 	// ErrStarting: the runner's container is being made.

@@ -115,18 +115,30 @@ func (p *Pool) look(r *runner, period int) {
 	defer p.nudgeKeeper()
 	ctx, cancel := context.WithTimeout(p.work(), lookTimeout)
 	defer cancel()
-	if p.opts.Pause == PauseAdaptive {
-		cpu, err := r.instance.CPUTime(ctx)
-		if !p.judge(r, period, cpu, err) {
-			return
-		}
+	cpu, err := r.instance.CPUTime(ctx)
+	if errors.Is(err, ErrNoCgroup) {
+		p.lookNoMore(r, period)
+		return
+	}
+	if p.opts.Pause == PauseAdaptive && !p.judge(r, period, cpu, err) {
+		return
 	}
 	f := p.beginFreeze(r, period)
 	if f == nil {
 		return
 	}
-	err := r.instance.Freeze(ctx)
+	err = r.instance.Freeze(ctx)
 	p.endFreeze(r, period, f, err)
+}
+
+// lookNoMore leaves a runner alone that cannot be paused.
+func (p *Pool) lookNoMore(r *runner, period int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	r.looking = false
+	if r.period == period {
+		r.lookAt = time.Time{}
+	}
 }
 
 // judge reports whether a runner that has used cpu so far is to be paused now.

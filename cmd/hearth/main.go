@@ -16,13 +16,16 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 
 	"github.com/alecthomas/kong"
 	"github.com/willabides/kongplete"
 
 	"github.com/hearth-build/hearth/cmd/hearth/settings"
+	"github.com/hearth-build/hearth/runners/rootless"
 )
 
 // cli is every command with its flags. The same names work in the file that
@@ -59,6 +62,15 @@ func main() {
 		os.Exit(2)
 	}
 	parser.FatalIfErrorf(err)
+	if needsRoot(command.Command()) {
+		code, ended, err := rootless.Run()
+		if err != nil {
+			fmt.Fprintf(os.Stderr, "hearth: %v\n", err)
+		}
+		if ended {
+			os.Exit(code)
+		}
+	}
 	level := &slog.LevelVar{}
 	level.Set(c.LogLevel)
 	logger := newLogger(os.Stderr, c.LogFormat, level)
@@ -69,6 +81,12 @@ func main() {
 		fmt.Fprintf(os.Stderr, "hearth: %v\n", err)
 		os.Exit(1)
 	}
+}
+
+// needsRoot tells which commands start containers, or look at what is needed for that.
+func needsRoot(command string) bool {
+	name, _, _ := strings.Cut(command, " ")
+	return slices.Contains([]string{"serve", "worker", "runner", "doctor"}, name)
 }
 
 // newLogger writes in the form that --log-format names.
@@ -127,7 +145,7 @@ func stopContexts(logger *slog.Logger) (*stopping, func()) {
 }
 
 func defaultDataDir() string {
-	if os.Geteuid() == 0 {
+	if _, ordinary := rootless.User(); os.Geteuid() == 0 && !ordinary {
 		return "/var/lib/hearth"
 	}
 	if dir := os.Getenv("XDG_DATA_HOME"); dir != "" {

@@ -11,10 +11,12 @@ import (
 	"path/filepath"
 	"sync"
 
+	"github.com/containers/podman/v5/pkg/specgen"
 	spec "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
 	"github.com/hearth-build/hearth/runners"
+	"github.com/hearth-build/hearth/runners/rootless"
 )
 
 // Names in the data directory.
@@ -37,9 +39,11 @@ type Backend struct {
 	cpus       int    // that a runner may use; 0: no limit can be set
 	execServer string // a copy of the program
 	seccomp    string // the profile's file
-	pulls      *pulls
-	images     *imageRecords
-	lock       *os.File
+	// userNetwork stands in for the bridge where an ordinary user can have none.
+	userNetwork specgen.NamespaceMode
+	pulls       *pulls
+	images      *imageRecords
+	lock        *os.File
 
 	closing sync.Once
 	closed  error // what Close returned
@@ -61,9 +65,8 @@ func Open(ctx context.Context, opts Options) (*Backend, error) {
 		return nil, err
 	}
 	opts = opts.withDefaults()
-	if os.Geteuid() != 0 {
-		return nil, fmt.Errorf("%w: hearth does not run as root; run it with sudo: it gives the files of an action to "+
-			"the action's own user and mounts them into containers, and rootless podman can do neither", runners.ErrBackend)
+	if !rootless.IsRoot() {
+		return nil, fmt.Errorf("%w: this process is not root, and did not become root of a user namespace when it was started", runners.ErrBackend)
 	}
 	b := &Backend{opts: opts, log: opts.Logger, pulls: newPulls(opts.PullTimeout), live: map[string]bool{}}
 	if err := b.open(ctx); err != nil {
@@ -93,6 +96,9 @@ func (b *Backend) open(ctx context.Context) error {
 	dir := filepath.Join(b.opts.DataDir, ownDir)
 	b.images = &imageRecords{dir: filepath.Join(dir, imagesDir)}
 	b.host = hostImage{root: b.opts.HostRoot, private: b.opts.DataDir}
+	if _, ordinary := rootless.User(); ordinary {
+		b.host.skeleton = filepath.Join(dir, skeletonDir)
+	}
 	if b.lock, err = lockFile(filepath.Join(dir, "lock")); err != nil {
 		return err
 	}
@@ -125,7 +131,7 @@ func (b *Backend) openService(ctx context.Context) error {
 		}
 		return err
 	}
-	b.cgroups, b.limits = plan.cgroups, plan.limits
+	b.cgroups, b.limits, b.userNetwork = plan.cgroups, plan.limits, plan.userNetwork()
 	if err := b.setLimits(); err != nil {
 		return err
 	}

@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // hierarchy is where cgroups of a hierarchy appear as directories.
@@ -17,7 +19,16 @@ type hierarchy struct {
 }
 
 // cgroups is how the host has its cgroups mounted.
-type cgroups struct{ hierarchies []hierarchy }
+type cgroups struct {
+	hierarchies []hierarchy
+	// limited is for an ordinary user, whose containers have the controllers that were
+	// delegated, and no cgroups of their own if none was.
+	limited   bool
+	delegated []string
+}
+
+// ofContainers tells whether containers have cgroups of their own.
+func (c cgroups) ofContainers() bool { return !c.limited || len(c.delegated) > 0 }
 
 // cgroupRoot is where container engines look for cgroups.
 const cgroupRoot = "/sys/fs/cgroup"
@@ -40,6 +51,42 @@ func readCgroups() (cgroups, error) {
 		}
 	}
 	return c, nil
+}
+
+// delegate finds out what an ordinary user's containers can have, which is nothing with
+// version 1.
+func (c *cgroups) delegate() error {
+	c.limited = true
+	if c.mode() != cgroupV2 {
+		return nil
+	}
+	dir, err := c.own()
+	if err != nil {
+		return err
+	}
+	text, err := os.ReadFile(filepath.Join(dir, "cgroup.controllers"))
+	if err != nil {
+		return err
+	}
+	if unix.Access(dir, unix.W_OK) == nil || unix.Access(filepath.Dir(dir), unix.W_OK) == nil {
+		c.delegated = strings.Fields(string(text))
+	}
+	return nil
+}
+
+// own is the directory of this process's cgroup, of version 2.
+func (c cgroups) own() (string, error) {
+	text, err := os.ReadFile("/proc/self/cgroup")
+	if err != nil {
+		return "", err
+	}
+	h := c.hierarchies[0]
+	group, ok := groupIn(string(text), h, "")
+	if !ok || !isBelow(group, h.mount.root) {
+		return "", fmt.Errorf("the cgroup of this process, %s, cannot be seen at %s", group, h.mount.point)
+	}
+	rel, err := filepath.Rel(h.mount.root, group)
+	return filepath.Join(h.mount.point, rel), err
 }
 
 // cgroupMode is the arrangement of versions on a host.

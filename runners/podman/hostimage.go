@@ -22,6 +22,9 @@ import (
 type hostImage struct {
 	root    string // a clean absolute path
 	private string // hearth's data directory
+	// skeleton is a directory for what stands in for the root where that cannot be the
+	// lower layer of an overlay: see compose. Empty: it can.
+	skeleton string
 }
 
 // resolve identifies the root file system. Its programs may be upgraded under

@@ -94,6 +94,9 @@ func (in *instance) isGone(ctx context.Context) bool {
 
 // Freeze implements runners.Freezes.
 func (in *instance) Freeze(ctx context.Context) error {
+	if !in.b.cgroups.ofContainers() {
+		return runners.ErrNoCgroup
+	}
 	if in.cgroup.canFreeze() {
 		err := in.cgroup.setFrozen(ctx, true)
 		if err != nil {
@@ -123,6 +126,9 @@ func (in *instance) Thaw(ctx context.Context) error {
 
 // CPUTime implements runners.Instance.
 func (in *instance) CPUTime(ctx context.Context) (time.Duration, error) {
+	if !in.b.cgroups.ofContainers() {
+		return 0, runners.ErrNoCgroup
+	}
 	if in.cgroup.cpu != nil {
 		used, err := in.cgroup.cpuTime()
 		if err != nil {

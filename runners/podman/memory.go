@@ -50,6 +50,9 @@ func (c cgroups) machineMemory() (int64, error) {
 
 // controls tells whether a controller can limit what containers use.
 func (c cgroups) controls(controller string) bool {
+	if c.limited {
+		return slices.Contains(c.delegated, controller)
+	}
 	h, ok := c.find(controller)
 	if !ok {
 		return false

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/hearth-build/hearth/runners"
+	"github.com/hearth-build/hearth/runners/rootless"
 )
 
 // hostPlan is what the host makes of hearth's containers.
@@ -18,6 +19,8 @@ type hostPlan struct {
 	cgroups cgroups
 	// runtime is the OCI runtime, and why why it is the one.
 	runtime, why string
+	// ordinary: podman runs for an ordinary user.
+	ordinary bool
 	// systemd is in charge of cgroups.
 	systemd bool
 	limits  []spec.POSIXRlimit
@@ -29,12 +32,18 @@ func planFor() (hostPlan, error) {
 	if err != nil {
 		return hostPlan{}, fmt.Errorf("find out how cgroups are mounted: %w", err)
 	}
-	plan := hostPlan{cgroups: groups}
+	_, ordinary := rootless.User()
+	if ordinary {
+		if err := groups.delegate(); err != nil {
+			return hostPlan{}, fmt.Errorf("find out which cgroup controllers were delegated: %w", err)
+		}
+	}
+	plan := hostPlan{cgroups: groups, ordinary: ordinary}
 	if plan.runtime, plan.why, err = chooseRuntime(groups.mode(), installed); err != nil {
 		return hostPlan{}, err
 	}
 	_, err = os.Stat("/run/systemd/system")
-	plan.systemd = err == nil
+	plan.systemd = err == nil && groups.ofContainers()
 	plan.limits, err = ulimits()
 	return plan, err
 }

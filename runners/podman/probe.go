@@ -122,7 +122,7 @@ func (p *prober) service(ctx context.Context) {
 		if _, foreign := found.(foreignService); foreign {
 			p.ok("podman service", "answers at %s", conn.socket)
 		} else {
-			p.ok("podman service", "none answers at %s; hearth can start one", defaultSocket())
+			p.ok("podman service", "none answers at %s; hearth can start one", defaultSocket)
 		}
 		p.info(ctx, conn)
 	}

@@ -33,13 +33,8 @@ var _ service = foreignService{}
 func (s foreignService) connect(context.Context) (*connection, error) { return s.conn, nil }
 func (s foreignService) close(context.Context) error                  { return nil }
 
-// defaultSocket is where podman's own service listens.
-func defaultSocket() string {
-	if dir := os.Getenv("XDG_RUNTIME_DIR"); os.Geteuid() != 0 && dir != "" {
-		return filepath.Join(dir, "podman", "podman.sock")
-	}
-	return "/run/podman/podman.sock"
-}
+// defaultSocket is where root's podman service listens.
+const defaultSocket = "/run/podman/podman.sock"
 
 // listens tells whether somebody accepts connections at a socket.
 func listens(ctx context.Context, socket string) bool {
@@ -55,7 +50,9 @@ func listens(ctx context.Context, socket string) bool {
 func findService(ctx context.Context, opts Options, plan hostPlan) (*connection, error) {
 	socket := opts.Socket
 	if socket == "" {
-		if socket = defaultSocket(); !listens(ctx, socket) {
+		// An ordinary user's service would not see what is mounted in the namespace
+		// that hearth is root of.
+		if socket = defaultSocket; plan.ordinary || !listens(ctx, socket) {
 			return nil, nil
 		}
 	}

@@ -73,7 +73,7 @@ func (b *Backend) containerSpec(s runners.Spec) *specgen.SpecGenerator {
 	g.IpcNS = specgen.Namespace{NSMode: specgen.Private}
 	g.ShmSize = &shm
 	g.ImageVolumeMode = "ignore"
-	g.NetNS = networkOf(s.Network)
+	g.NetNS = b.networkOf(s.Network)
 	g.Rlimits = b.limits
 	g.ResourceLimits = b.resources()
 	g.HealthConfig = &manifest.Schema2HealthConfig{Test: []string{"NONE"}}
@@ -104,9 +104,12 @@ func security() specgen.ContainerSecurityConfig {
 	}
 }
 
-func networkOf(network string) specgen.Namespace {
+func (b *Backend) networkOf(network string) specgen.Namespace {
 	switch network {
 	case runners.NetworkBridge:
+		if b.userNetwork != "" {
+			return specgen.Namespace{NSMode: b.userNetwork}
+		}
 		return specgen.Namespace{NSMode: specgen.Bridge}
 	case runners.NetworkHost:
 		return specgen.Namespace{NSMode: specgen.Host}
@@ -175,6 +178,12 @@ func (h hostImage) use(g *specgen.SpecGenerator) error {
 	yes := true
 	g.Rootfs, g.RootfsOverlay = h.root, &yes
 	g.Mask = view.masked
+	if h.skeleton != "" {
+		g.Rootfs = h.skeleton
+		parts, err := h.compose()
+		g.Mounts = append(g.Mounts, parts...)
+		return err
+	}
 	for _, path := range view.mounts {
 		g.Mounts = append(g.Mounts, bind(filepath.Join(h.root, path), path, "bind", "ro", "rprivate"))
 	}
