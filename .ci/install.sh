@@ -29,6 +29,7 @@ test fsck.erofs  erofs-utils        erofs-utils         erofs-utils  erofs-utils
 test groff       groff-base         groff-base          groff        groff           groff
 test ip          iproute2           iproute             iproute2     iproute2        iproute2
 test mount       mount              util-linux          mount        util-linux      util-linux
+test newuidmap   uidmap             shadow-utils        shadow-uidmap shadow         shadow
 test ps          procps             procps-ng           procps       procps-ng       procps
 test protoc      protobuf-compiler  protobuf-compiler   protobuf     protobuf        protobuf-devel
 test systemd-analyze systemd        systemd             -            systemd         systemd

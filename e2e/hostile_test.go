@@ -35,11 +35,9 @@ const hostileProcesses = 300
 func TestHostileActions(t *testing.T) {
 	attacker := buildAttacker(t)
 	secret, socket := plant(t)
-	for _, mode := range []string{"mount", "copy"} {
+	for _, mode := range []string{"mount", "copy", "ordinary user"} {
 		t.Run(mode, func(t *testing.T) {
-			dataDir := filepath.Join(shortTempDir(t), "data")
-			h := startCommand(t, dataDir, exec.Command(program(t), append(serveArgs("/", dataDir), "--input-roots="+mode,
-				"--slots=2", "--orphan-grace=100ms", "--runner-memory=512MiB", "--runner-cpus=2", fmt.Sprint("--runner-processes=", hostileProcesses))...))
+			h := startHostile(t, mode)
 			c := newCaller(t, h)
 			files := inputs()
 			files["run"] = string(attacker)
@@ -56,6 +54,17 @@ func TestHostileActions(t *testing.T) {
 			c.holdsAll(files)
 		})
 	}
+}
+
+// startHostile starts a server that makes input roots in one way, or one of an ordinary
+// user's, who has but one.
+func startHostile(t *testing.T, mode string) *hearth {
+	t.Helper()
+	flags := []string{"--slots=2", "--orphan-grace=100ms", "--runner-memory=512MiB", "--runner-cpus=2", fmt.Sprint("--runner-processes=", hostileProcesses)}
+	if mode == "ordinary user" {
+		return newOrdinary(t).serve(t, flags...)
+	}
+	return startHearthOn(t, "/", filepath.Join(shortTempDir(t), "data"), append(flags, "--input-roots="+mode)...)
 }
 
 // buildAttacker builds the program of the hostile actions.
@@ -190,7 +199,7 @@ func (v *victim) attacks() []attack {
 		{name: "Settings", script: "exec ./run server settings", burns: root, check: ends},
 		{name: "ForkBomb", script: "exec ./run bomb", check: ends},
 	}
-	if v.mode == "copy" { // for the rest it does not matter how input roots are made
+	if v.mode != "mount" { // for the rest it does not matter how input roots are made
 		return append(all, v.outputsAttacks()...)
 	}
 	for _, signal := range []syscall.Signal{syscall.SIGQUIT, syscall.SIGKILL, syscall.SIGSEGV, syscall.SIGSTOP, syscall.SIGUSR1, syscall.SIGTERM} {

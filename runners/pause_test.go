@@ -104,6 +104,32 @@ func TestAdaptivePauseLooksAgainEverMoreRarely(t *testing.T) {
 	})
 }
 
+// TestRunnerThatCannotBePausedIsKept: that containers have no cgroups is no fault of
+// theirs, and is asked once.
+func TestRunnerThatCannotBePausedIsKept(t *testing.T) {
+	for _, pause := range []runners.PausePolicy{runners.PauseAdaptive, runners.PauseAlways} {
+		inBubble(t, runners.Options{Pause: pause, IdleTimeout: time.Hour}, func(r *rig) {
+			id := r.use(r.recycled()).RunnerID
+			looks := 0
+			r.fake.SetHook(func(_ context.Context, op, _ string) error {
+				if op == runnertest.OpCPUTime {
+					looks++
+					return runners.ErrNoCgroup
+				}
+				return nil
+			})
+			at(10 * time.Minute)
+			r.wantState(id, runners.Idle)
+			if looks != 1 {
+				t.Errorf("%s: the CPU time was asked for %d times, want once", pause, looks)
+			}
+			if next := r.use(r.recycled()); next.RunnerID != id || next.WokenFrom == runners.Paused {
+				t.Errorf("%s: the next action got %+v, want the runner %s, which was never paused", pause, next, id)
+			}
+		})
+	}
+}
+
 func TestRunnerWhoseCPUTimeIsUnknownIsDiscarded(t *testing.T) {
 	inBubble(t, runners.Options{}, func(r *rig) {
 		id := r.use(r.recycled()).RunnerID

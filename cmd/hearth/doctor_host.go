@@ -43,7 +43,7 @@ func (h host) ids() {
 			return
 		}
 	}
-	h.f.show("user IDs", true, "0 and 65534 are there; actions need no entries in /etc/subuid", "")
+	h.f.show("user IDs", true, "0 and 65534, which actions run as, are there", "")
 }
 
 // mapped reports whether an ID is in the lines FIRST OUTSIDE COUNT of a map.

@@ -64,10 +64,11 @@ func main() {
 	parser.FatalIfErrorf(err)
 	if needsRoot(command.Command()) {
 		code, ended, err := rootless.Run()
-		if err != nil {
+		if err != nil && command.Command() != "doctor" { // which tells it among other things
 			fmt.Fprintf(os.Stderr, "hearth: %v\n", err)
+			os.Exit(code)
 		}
-		if ended {
+		if ended && err == nil {
 			os.Exit(code)
 		}
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io/fs"
 	"net"
@@ -18,15 +19,11 @@ import (
 // look prints what an action can tell of its surroundings, so that two of them
 // print the same if neither knows of the other.
 func look([]string) error {
-	namespace, err := os.Readlink("/proc/self/ns/mnt")
+	runner, err := inRunner()
 	if err != nil {
 		return err
 	}
-	cgroup, err := os.ReadFile("/proc/self/cgroup")
-	if err != nil {
-		return err
-	}
-	fmt.Printf("%s %x\n", namespace, sha256.Sum256(cgroup)) // tells which runner it is in
+	fmt.Println(runner)
 	entriesOf("/tmp", "/var/tmp", "/dev/shm", "/dev/mqueue", "/run", "/hearth", "/dev", ".")
 	for _, path := range []string{
 		"/proc/sysvipc/shm", "/proc/sysvipc/sem", "/proc/sysvipc/msg", "/proc/self/limits", "/proc/1/limits", "/proc/1/oom_score_adj",
@@ -56,17 +53,32 @@ func look([]string) error {
 	return nil
 }
 
+// inRunner tells which runner this is: the directory of its socket on the host.
+func inRunner() (string, error) {
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return "", err
+	}
+	for line := range strings.Lines(string(mounts)) {
+		if fields := strings.Fields(line); len(fields) > 4 && fields[4] == "/hearth/ctl" {
+			return fields[3], nil
+		}
+	}
+	return "", errors.New("this is no runner of hearth's: nothing is mounted at /hearth/ctl")
+}
+
 // entriesOf lists directories with modes, owners, and the contents of files.
 func entriesOf(dirs ...string) {
 	for _, dir := range dirs {
-		err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		err := filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
 			var st unix.Stat_t
 			if err != nil || unix.Lstat(path, &st) != nil {
 				fmt.Printf("%q: %v\n", path, err)
 				return nil
 			}
 			line := fmt.Sprintf("%q %o %d:%d", path, st.Mode, st.Uid, st.Gid)
-			if d.Type().IsRegular() {
+			// The directory may call what is mounted on a file one.
+			if st.Mode&unix.S_IFMT == unix.S_IFREG {
 				sum := sha256.Sum256(nil)
 				if text, err := os.ReadFile(path); err == nil {
 					sum = sha256.Sum256(text)

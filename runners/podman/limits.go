@@ -3,6 +3,7 @@ package podman
 import (
 	"os"
 	"path/filepath"
+	"slices"
 
 	spec "github.com/opencontainers/runtime-spec/specs-go"
 )
@@ -27,9 +28,13 @@ func (b *Backend) setLimits() (err error) {
 	if b.memory == 0 {
 		b.log.Warn("actions can use all of the machine's memory: its cgroups have no memory controller")
 	}
-	if b.cgroups.controls("pids") {
+	switch {
+	case b.cgroups.controls("pids"):
 		b.processes = b.opts.Processes
-	} else {
+	case b.cgroups.limited:
+		b.limits = atMost(b.limits, "nproc", uint64(b.opts.Processes))
+		b.log.Warn("the runners' limit of processes is for all of them together: the user of hearth was given no pids controller")
+	default:
 		b.log.Warn("an action can use up the machine's process IDs: its cgroups have no pids controller")
 	}
 	if b.cgroups.limitsCPU() {
@@ -38,6 +43,19 @@ func (b *Backend) setLimits() (err error) {
 		b.log.Warn("an action can use all of the machine's CPUs: its cgroups cannot limit that")
 	}
 	return nil
+}
+
+// atMost lowers a limit of commands. That of processes counts all that a user has in
+// the user namespace, in whichever containers.
+func atMost(limits []spec.POSIXRlimit, name string, most uint64) []spec.POSIXRlimit {
+	lowered := slices.Clone(limits)
+	for i := range lowered {
+		if l := &lowered[i]; l.Type == name {
+			l.Hard = min(l.Hard, most)
+			l.Soft = min(l.Soft, l.Hard)
+		}
+	}
+	return lowered
 }
 
 // limitsCPU tells whether the kernel can keep a cgroup from using more CPU time

@@ -10,6 +10,8 @@ import (
 
 	"github.com/containers/podman/v5/pkg/bindings/system"
 	"golang.org/x/sys/unix"
+
+	"github.com/hearth-build/hearth/runners/rootless"
 )
 
 // Finding is what Probe found out about one thing.
@@ -27,6 +29,9 @@ func Probe(ctx context.Context, opts Options) []Finding {
 	p := prober{opts: opts}
 	p.root()
 	p.podman(ctx)
+	if !rootless.IsRoot() {
+		return p.findings // all else is different for root
+	}
 	if p.plan() {
 		p.service(ctx)
 	}
@@ -50,11 +55,15 @@ func (p *prober) problem(name string, err error, fix string) {
 }
 
 func (p *prober) root() {
-	if uid := os.Geteuid(); uid != 0 {
-		p.problem("user", fmt.Errorf("hearth runs as user %d", uid), "run it as root, for example with sudo")
-		return
+	switch uid, ordinary := rootless.User(); {
+	case ordinary:
+		p.ok("user", "%d, as root of a user namespace; docs/rootless.md says what is weaker than with root", uid)
+	case rootless.IsRoot():
+		p.ok("user", "root")
+	default:
+		_, _, err := rootless.Run()
+		p.problem("user", err, "do what the message says, or run hearth as root, for example with sudo")
 	}
-	p.ok("user", "root")
 }
 
 func (p *prober) podman(ctx context.Context) {
@@ -79,7 +88,9 @@ func (p *prober) plan() bool {
 	p.host = host
 	p.ok("cgroups", "%s", host.cgroups.mode())
 	p.ok("OCI runtime", "%s: %s", host.runtime, host.why)
-	if h, found := host.cgroups.find("freezer"); found && freezable(h) {
+	if p.limits(); !host.cgroups.ofContainers() {
+		p.ok("freezer", "none: idle containers are not paused; nothing runs in them between actions but persistent workers, which are stopped by signals")
+	} else if h, found := host.cgroups.find("freezer"); found && freezable(h) {
 		p.ok("freezer", "written directly, at %s", h.mount.point)
 	} else {
 		p.ok("freezer", "only through podman, which takes about 10 ms instead of 0.1 ms: %s is not writable", cgroupRoot)
@@ -89,12 +100,30 @@ func (p *prober) plan() bool {
 	return true
 }
 
+// limits says what an ordinary user was given to limit containers with.
+func (p *prober) limits() {
+	groups := p.host.cgroups
+	switch {
+	case !groups.limited:
+	case groups.ofContainers():
+		p.ok("delegation", "the cgroup controllers %s", strings.Join(groups.delegated, ", "))
+	case groups.mode() == cgroupV2:
+		p.ok("delegation", "none: no runner has a limit of memory or CPUs, and one of processes holds for all together; "+
+			"to have them, start hearth as a systemd service of the user's (systemctl --user), or with Delegate=yes")
+	default:
+		p.ok("delegation", "none: no runner has a limit of memory or CPUs, and one of processes holds for all together; "+
+			"to have them, boot with cgroups of version 2 alone (systemd.unified_cgroup_hierarchy=1): version 1 cannot be given to users")
+	}
+}
+
 // memory says what a runner may use.
 func (p *prober) memory() {
 	limit, err := p.host.cgroups.memoryLimit(p.opts.Memory)
 	switch {
 	case err != nil:
 		p.problem("memory", err, "")
+	case limit == 0 && p.host.cgroups.limited:
+		p.ok("memory", "actions can use all of it: see delegation")
 	case limit == 0:
 		p.ok("memory", "actions can use all of it, since the machine's cgroups have no memory controller; "+
 			"some machines have one with cgroup_enable=memory on the kernel's command line")
@@ -122,7 +151,7 @@ func (p *prober) service(ctx context.Context) {
 		if _, foreign := found.(foreignService); foreign {
 			p.ok("podman service", "answers at %s", conn.socket)
 		} else {
-			p.ok("podman service", "none answers at %s; hearth can start one", defaultSocket)
+			p.ok("podman service", "hearth can start one of its own")
 		}
 		p.info(ctx, conn)
 	}
@@ -145,7 +174,7 @@ func (p *prober) info(ctx context.Context, conn *connection) {
 	switch {
 	case store.GraphDriverName == "vfs":
 		p.problem("image store", errors.New(detail), "the driver vfs copies an image for every container; "+
-			"set driver = \"overlay\" in /etc/containers/storage.conf and run `podman system reset`")
+			"set driver = \"overlay\" in /etc/containers/storage.conf (an ordinary user: ~/.config/containers/storage.conf) and run `podman system reset`")
 	case free < little:
 		p.problem("image store", errors.New(detail), "free space there, for example with `podman image prune`")
 	default:
@@ -156,6 +185,10 @@ func (p *prober) info(ctx context.Context, conn *connection) {
 // overlay tries what the image "host" needs.
 func (p *prober) overlay() {
 	const name = "image host"
+	if _, ordinary := rootless.User(); ordinary {
+		p.ok(name, "made of read-only mounts of what is in %s", p.opts.HostRoot)
+		return
+	}
 	dir, err := os.MkdirTemp(p.overlayDir(), "hearth-doctor-")
 	if err != nil {
 		p.problem(name, err, "make the directory usable")

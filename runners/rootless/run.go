@@ -51,45 +51,28 @@ func start(maps ids) (code int, err error) {
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2)
 	defer signal.Stop(signals)
-	program, err := os.Executable()
-	if err != nil {
-		return 1, err
-	}
-	cmd := exec.Command(program, os.Args[1:]...)
-	cmd.Args[0] = os.Args[0]
 	inner, outer, err := os.Pipe()
 	if err != nil {
 		return 1, err
 	}
 	defer outer.Close()
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	cmd.Env = append(os.Environ(), stage+"="+unmapped, hostUID+"="+strconv.Itoa(maps.uid), hostGID+"="+strconv.Itoa(maps.gid))
-	cmd.ExtraFiles = []*os.File{inner}
-	// Signals of a terminal come by this process alone, and so once.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS, Setpgid: true}
+	cmd, err := program(maps, inner)
+	if err != nil {
+		return 1, errors.Join(err, inner.Close())
+	}
 	err = cmd.Start()
 	if err := errors.Join(err, inner.Close()); err != nil {
 		return 1, fmt.Errorf("%w: %w: the kernel may forbid it (sysctl kernel.unprivileged_userns_clone=1, user.max_user_namespaces, "+
 			"or kernel.apparmor_restrict_unprivileged_userns=0 allow it); or run hearth as root", ErrHost, err)
 	}
-	err = maps.write(cmd.Process.Pid)
-	if err == nil {
+	if err = maps.write(cmd.Process.Pid); err == nil {
 		_, err = outer.Write([]byte{0})
 	}
 	if err != nil {
 		return 1, errors.Join(err, outer.Close(), ignoreExit(cmd.Wait()))
 	}
 	over := make(chan struct{})
-	go func() { // ends with start
-		for {
-			select {
-			case sig := <-signals:
-				_ = cmd.Process.Signal(sig) // it may be over
-			case <-over:
-				return
-			}
-		}
-	}()
+	go passOn(signals, cmd.Process, over)
 	defer close(over)
 	if err := ignoreExit(cmd.Wait()); err != nil {
 		return 1, err
@@ -98,6 +81,34 @@ func start(maps ids) (code int, err error) {
 		return 128 + int(status.Signal()), nil
 	}
 	return cmd.ProcessState.ExitCode(), nil
+}
+
+// program is this one, for its first start in the namespace.
+func program(maps ids, lifeline *os.File) (*exec.Cmd, error) {
+	path, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.Command(path, os.Args[1:]...)
+	cmd.Args[0] = os.Args[0]
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	cmd.Env = append(os.Environ(), stage+"="+unmapped, hostUID+"="+strconv.Itoa(maps.uid), hostGID+"="+strconv.Itoa(maps.gid))
+	cmd.ExtraFiles = []*os.File{lifeline}
+	// Signals of a terminal come by this process alone, and so once.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS, Setpgid: true}
+	return cmd, nil
+}
+
+// passOn sends signals to a process until it is over.
+func passOn(signals <-chan os.Signal, to *os.Process, over <-chan struct{}) {
+	for {
+		select {
+		case sig := <-signals:
+			_ = to.Signal(sig) // it may have ended
+		case <-over:
+			return
+		}
+	}
 }
 
 func ignoreExit(err error) error {
@@ -113,11 +124,11 @@ func enter() error {
 	if n, err := unix.Read(lifeline, make([]byte, 1)); err != nil || n == 0 {
 		return errors.Join(errors.New("the process that made this user namespace has ended"), err)
 	}
-	program, err := os.Executable()
+	path, err := os.Executable()
 	if err := errors.Join(err, os.Setenv(stage, mapped), os.Setenv(configured, "done")); err != nil {
 		return err
 	}
-	return fmt.Errorf("start again in the user namespace: %w", syscall.Exec(program, os.Args, os.Environ()))
+	return fmt.Errorf("start again in the user namespace: %w", syscall.Exec(path, os.Args, os.Environ()))
 }
 
 // arrive makes a SIGTERM of the end of the process outside.
