@@ -15,6 +15,10 @@ type Request struct {
 	// that can take a while, with the reason in words. A warm, running runner
 	// takes no step.
 	OnStep func(step Step, why string)
+	// Holds, if not nil, says how much of what the action needs is in a runner with
+	// these Belongings, in whatever unit. Of several idle runners of the key the one
+	// with the most is taken. It is called under a lock, so it must be quick.
+	Holds func(belongings any) int
 }
 
 // Key says which actions may share a runner: those whose Keys are equal.

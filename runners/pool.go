@@ -110,7 +110,8 @@ func (p *Pool) Acquire(ctx context.Context, req Request) (*Lease, error) {
 		return nil, err
 	}
 	w := want{
-		key: newKey(req, image), recycle: req.Platform.Recycle, warm: req.Platform.Recycle, tell: req.tell,
+		holds: req.Holds,
+		key:   newKey(req, image), recycle: req.Platform.Recycle, warm: req.Platform.Recycle, tell: req.tell,
 		shape: shape{image.ID, req.Platform.Network}, image: image, private: req.Platform.Image.Password != "",
 	}
 	for tries := 0; ; tries++ {

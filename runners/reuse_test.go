@@ -341,3 +341,34 @@ func TestErrorsOfAcquire(t *testing.T) {
 		})
 	})
 }
+
+// TestRunnerThatHoldsMostIsTaken: of runners of one key the one that holds most of what
+// the action needs, and of equal ones the last that was used.
+func TestRunnerThatHoldsMostIsTaken(t *testing.T) {
+	inBubble(t, runners.Options{}, func(r *rig) {
+		var leases []*runners.Lease
+		for _, holds := range []int{2, 3, 3, 1} {
+			lease := r.acquire(r.recycled())
+			*lease.Belongings() = holds
+			leases = append(leases, lease)
+		}
+		for _, lease := range leases {
+			lease.Release()
+		}
+		asking := func(holds func(any) int) runners.Request {
+			req := r.recycled()
+			req.Holds = holds
+			return req
+		}
+		most := func(belongings any) int { return belongings.(int) }
+		least := func(belongings any) int { return -belongings.(int) }
+		for _, step := range []struct {
+			holds func(any) int
+			want  int
+		}{{most, 2}, {least, 3}, {nil, 3}, {func(any) int { return 0 }, 3}, {most, 2}} {
+			if got := r.use(asking(step.holds)).RunnerID; got != leases[step.want].Info().RunnerID {
+				t.Errorf("took %s, want the %d. of them, %s", got, step.want+1, leases[step.want].Info().RunnerID)
+			}
+		}
+	})
+}

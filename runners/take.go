@@ -14,6 +14,7 @@ type want struct {
 	recycle bool
 	warm    bool // a used runner will do
 	tell    func(step Step, why string)
+	holds   func(belongings any) int // or nil
 	// What a new one would be started as.
 	shape   shape
 	image   Image
@@ -42,7 +43,7 @@ func (p *Pool) take(ctx context.Context, w want) (*Lease, error) {
 		return nil, ErrClosed
 	}
 	if w.warm {
-		if r := p.newestLocked(w); r != nil {
+		if r := p.bestLocked(w); r != nil {
 			lease := p.useLocked(r, w)
 			p.mu.Unlock()
 			return lease, nil
@@ -95,15 +96,23 @@ func (p *Pool) wait(ctx context.Context, w *waiter) (*Lease, error) {
 	return nil, fmt.Errorf("all %d runners are busy (--max-runners): %w", p.opts.MaxRunners, context.Cause(ctx))
 }
 
-// newestLocked finds the runner that was idle the shortest, whose files and
-// memory are the most likely to be cached.
-func (p *Pool) newestLocked(w want) *runner {
-	for i := len(p.idle) - 1; i >= 0; i-- {
-		if !p.idle[i].spare && w.fits(p.idle[i]) {
-			return p.idle[i]
+// bestLocked finds the runner that holds most of what the action needs; of equal ones
+// that which was idle the shortest, whose files and memory are the most likely to be
+// cached.
+func (p *Pool) bestLocked(w want) (best *runner) {
+	most := 0
+	for _, r := range slices.Backward(p.idle) {
+		if r.spare || !w.fits(r) {
+			continue
+		}
+		if w.holds == nil {
+			return r
+		}
+		if n := w.holds(r.belongings); best == nil || n > most {
+			best, most = r, n
 		}
 	}
-	return nil
+	return best
 }
 
 // useLocked leases an idle or paused runner, which becomes one of the key that is

@@ -35,6 +35,8 @@ type Workspace struct {
 	inode  uint64 // of dir; 0: it was not used yet
 	// made are the files that were made here and are to be there still, by directory.
 	made map[string]map[string]madeFile
+	// shown is the input root before, unless what is there is in doubt.
+	shown *Graph
 	// forgets is how often the store had lost something when they were made.
 	forgets int64
 }
@@ -138,10 +140,10 @@ func (w *Workspace) sync(ctx context.Context, g *Graph, opts WorkspaceOptions, c
 	}
 	if err != nil {
 		// What was made until now is not known to be what is there: all is made again.
-		w.made = nil
+		w.made, w.shown = nil, nil
 		return err
 	}
-	w.made = s.made
+	w.made, w.shown = s.made, g
 	return nil
 }
 

@@ -186,6 +186,35 @@ func TestWorkspaceIsPreserved(t *testing.T) {
 	}
 }
 
+// TestWorkspaceHolds: what need not be made again is counted, as far as that is quick.
+func TestWorkspaceHolds(t *testing.T) {
+	r := newWorkspaceRig(t)
+	first := dir{"a": "1", "b": "2", "same": dir{"x": "x", "deep": dir{"y": "y"}}, "changed": dir{"x": "x", "z": "z"}}
+	holds := func(d dir) int { return r.Holds(load(t, r.store, r.store.tree(t, d))) }
+	if n := holds(first); n != 0 {
+		t.Errorf("before the first input root: %d", n)
+	}
+	staged := r.stage(first)
+	for name, tc := range map[string]struct {
+		root dir
+		want int
+	}{
+		"the same":         {first, 10}, // files and directories
+		"nothing of it":    {dir{"c": "1"}, 0},
+		"a part":           {dir{"a": "1", "b": "other", "same": first["same"], "changed": dir{"x": "x", "z": "other"}}, 6},
+		"another kind":     {dir{"a": dir{"1": "1"}, "same": "a file"}, 0},
+		"in another place": {dir{"same": dir{"deep": first["same"]}}, 0},
+	} {
+		if n := holds(tc.root); n != tc.want {
+			t.Errorf("%s: %d, want %d", name, n, tc.want)
+		}
+	}
+	must(t, staged.Remove())
+	if n := holds(first); n != 10 {
+		t.Errorf("after the action: %d, want 10: its inputs stay", n)
+	}
+}
+
 // Symbolic links of an input root are never followed, whatever outputs are called.
 func TestWorkspaceOutputsBehindLinks(t *testing.T) {
 	r := newWorkspaceRig(t)

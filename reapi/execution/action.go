@@ -47,6 +47,7 @@ func (e *action) Execute(ctx context.Context, t *Task, report Report) *Outcome {
 	lease, err := e.Pool.Acquire(ctx, runners.Request{
 		Platform: job.platform, Tenant: t.Tenant, Instance: t.Instance.Name,
 		OnStep: func(step runners.Step, why string) { t.Enter(report, acquiring(step, why)) },
+		Holds:  job.heldIn(),
 	})
 	if err != nil {
 		return failed(err)

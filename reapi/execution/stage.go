@@ -28,13 +28,30 @@ func (a *attempt) bench() *bench {
 	return b
 }
 
+// keepsInputs tells whether inputs stay in the runner for the next action.
+func (j *job) keepsInputs() bool { return j.platform.Worker.On() || j.platform.Workspace.Preserve }
+
+// heldIn tells how many of the job's inputs are in a runner; nil: none ever are.
+func (j *job) heldIn() func(belongings any) int {
+	if !j.keepsInputs() {
+		return nil
+	}
+	return func(belongings any) int {
+		b, ok := belongings.(*bench)
+		if !ok || b.workspace == nil {
+			return 0
+		}
+		return b.workspace.Holds(j.inputs)
+	}
+}
+
 // stage makes the input root appear: in a directory that stays the same for a worker
 // that goes on in it, or for what actions leave to each other there.
 func (a *attempt) stage(ctx context.Context) (err error) {
 	platform, opts := a.job.platform, a.job.stageOptions()
 	stager := a.task.Instance.Stager
 	workspaces, ok := stager.(tree.Workspaces)
-	if !ok || !platform.Worker.On() && !platform.Workspace.Preserve {
+	if !ok || !a.job.keepsInputs() {
 		a.staged, err = stager.Stage(ctx, a.job.inputs, a.root, opts)
 		return stageError(err)
 	}

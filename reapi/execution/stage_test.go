@@ -2,6 +2,7 @@ package execution_test
 
 import (
 	"errors"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -55,6 +56,41 @@ func TestActionsLeaveTheirWorkspace(t *testing.T) {
 	run([]string{"a=in a", "out/"}, "preserve-workspace=true")
 	run([]string{"a=in a", "out/"})
 	run([]string{"a=in a", "out/"})
+}
+
+// TestActionFindsItsInputs: of two runners an action gets the one that has its inputs,
+// whichever was used last.
+func TestActionFindsItsInputs(t *testing.T) {
+	r := newRig(t)
+	r.action.Platform = platformOf("preserve-workspace=true", "recycle-runner=true")
+	took := map[string]string{}
+	var nested func()
+	r.program(func(_ string, p runnertest.Process) (runners.Result, error) {
+		took[r.files["a"]] = p.RunnerID
+		if next := nested; next != nil {
+			nested = nil
+			next()
+		}
+		return runners.Result{}, nil
+	})
+	run := func(text string) {
+		t.Helper()
+		r.files, r.action.InputRootDigest = map[string]string{"a": text, "b": "in both"}, nil
+		if out := r.run(t.Context()); out.Err != nil {
+			t.Fatal(out.Err)
+		}
+	}
+	nested = func() { run("second") } // while the first runs, so that it needs a runner of its own
+	run("first")
+	runner := maps.Clone(took)
+	if len(runner) != 2 || runner["first"] == runner["second"] {
+		t.Fatalf("two actions at a time ran in %v", runner)
+	}
+	for _, text := range []string{"second", "second", "first", "second", "first", "first"} {
+		if run(text); took[text] != runner[text] {
+			t.Errorf("the %s action ran in %s, want %s, which has its inputs", text, took[text], runner[text])
+		}
+	}
 }
 
 // Globs that are none are the client's mistake.
