@@ -41,6 +41,7 @@ type cli struct {
 	Actions    actionsCmd    `cmd:"" help:"Look at actions that a server ran, and run them again."`
 	Runners    runnersCmd    `cmd:"" help:"Look at the containers of a server, and end them."`
 	Bench      benchCmd      `cmd:"" help:"Measure a Remote Execution server."`
+	Demo       demoCmd       `cmd:"" help:"Build a small workspace with Bazel in several ways, on servers of its own, and print how long each took."`
 	Doctor     doctorCmd     `cmd:"" help:"Check this host, and say what to do about what is amiss."`
 	Settings   configCmd     `cmd:"" name:"config" help:"Look at what flags, environment and file come to."`
 	Token      tokenCmd      `cmd:"" help:"Make a token for a principal of a server with --credentials."`

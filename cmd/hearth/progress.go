@@ -30,8 +30,16 @@ func (p *progress) show(done, all int) {
 	if p.terminal == nil || time.Since(p.last) < progressInterval {
 		return
 	}
+	p.say(fmt.Sprintf("checked %d of %d (%d %%)", done, all, 100*done/max(all, 1)))
+}
+
+// say tells what is being done.
+func (p *progress) say(what string) {
+	if p.terminal == nil {
+		return
+	}
 	p.last = time.Now()
-	fmt.Fprintf(p.terminal, "\r\x1b[Kchecked %d of %d (%d %%)", done, all, 100*done/max(all, 1))
+	fmt.Fprintf(p.terminal, "\r\x1b[K%s", what)
 }
 
 // end removes the line.
