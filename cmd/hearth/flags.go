@@ -65,6 +65,7 @@ func (c *serveCmd) validate() error {
 			errs = append(errs, fmt.Errorf("--instance: %w", err))
 		}
 	}
+	errs = append(errs, notPositive(map[string]int{"max-connections": c.Listening.MaxConnections})...)
 	errs = append(errs, c.Assets.validate(), c.Listening.validate(), c.Guard.validate(&c.Listening, c.Console),
 		c.Backing.validate(c.Listening.Listen, c.Instance))
 	return errors.Join(errs...)

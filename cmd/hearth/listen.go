@@ -9,11 +9,14 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+
+	"golang.org/x/net/netutil"
 )
 
 // listenFlags say where the Remote Execution API is served.
 type listenFlags struct {
-	Listen string `help:"Address of the Remote Execution API: HOST:PORT, or unix:///PATH for a socket in the file system." default:"127.0.0.1:8980"`
+	Listen         string `help:"Address of the Remote Execution API: HOST:PORT, or unix:///PATH for a socket in the file system." default:"127.0.0.1:8980"`
+	MaxConnections int    `help:"Most connections at a time; more wait until one is closed." default:"10000"`
 	certFlags
 }
 
@@ -51,12 +54,15 @@ func (c *certFlags) validate() error {
 // open listens, for a server that speaks TLS itself. The endpoint is what clients call it.
 func (c *listenFlags) open() (l net.Listener, endpoint string, err error) {
 	if path, ok := strings.CutPrefix(c.Listen, unixScheme); ok {
-		l, err := listenUnix(path)
-		return l, c.Listen, err
+		if l, err = listenUnix(path); err != nil {
+			return nil, "", err
+		}
+		return netutil.LimitListener(l, c.MaxConnections), c.Listen, nil
 	}
 	if l, err = listen("--listen", c.Listen); err != nil {
 		return nil, "", err
 	}
+	l = netutil.LimitListener(l, c.MaxConnections)
 	if c.TLSCert == "" {
 		return l, "grpc://" + l.Addr().String(), nil
 	}

@@ -142,3 +142,50 @@ func TestListenFlags(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestMaxConnections: one more is served when another is closed, and not before.
+func TestMaxConnections(t *testing.T) {
+	l, endpoint, err := (&listenFlags{Listen: "127.0.0.1:0", MaxConnections: 1}).open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	accepted := make(chan net.Conn)
+	go func() { // ends with the listener
+		defer close(accepted)
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			accepted <- conn
+		}
+	}()
+	var clients []net.Conn
+	for range 2 {
+		conn, err := net.Dial("tcp", strings.TrimPrefix(endpoint, "grpc://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		clients = append(clients, conn)
+	}
+	first := <-accepted
+	// The second one waits in the kernel, where nobody has read what it says.
+	if _, err := clients[1].Write([]byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-accepted:
+		t.Fatal("two connections were accepted, want one at a time")
+	default:
+	}
+	if err := first.Close(); err != nil {
+		t.Fatal(err)
+	}
+	second := <-accepted
+	defer second.Close()
+	if n, err := second.Read(make([]byte, 1)); err != nil || n != 1 {
+		t.Errorf("the second connection: %v", err)
+	}
+}
