@@ -2,6 +2,7 @@ package runners
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -25,13 +26,13 @@ type ending struct {
 
 // gone is what is remembered of a runner.
 type gone struct {
-	id   string
+	info RunnerInfo
 	key  Key
 	when time.Time
 	ending
 }
 
-// history remembers the last recyclable runners that ended.
+// history remembers the last runners that ended.
 type history struct {
 	past [64]gone
 	next int
@@ -50,6 +51,40 @@ func (h *history) last(key Key) (gone, bool) {
 		}
 	}
 	return gone{}, false
+}
+
+// all returns what is remembered, the latest first.
+func (h *history) all() []gone {
+	var found []gone
+	for i := h.next - 1; i >= 0 && i >= h.next-len(h.past); i-- {
+		found = append(found, h.past[i%len(h.past)])
+	}
+	return found
+}
+
+// Departed describes a runner that has ended.
+type Departed struct {
+	// RunnerInfo as it was then.
+	RunnerInfo
+	When time.Time
+	// How it ended, in the words of Cold.Kind, and Why.
+	How, Why string
+}
+
+// Departed describes the last runners that ended, the latest first: some of those that
+// take several actions, and some of the others.
+func (p *Pool) Departed() []Departed {
+	p.mu.Lock()
+	all := append(p.history.all(), p.singles.all()...)
+	p.mu.Unlock()
+	slices.SortStableFunc(all, func(a, b gone) int { return b.when.Compare(a.when) })
+	found := make([]Departed, 0, len(all))
+	for _, g := range all {
+		d := Departed{RunnerInfo: g.info, When: g.when, How: string(g.verb), Why: g.why}
+		d.Key = g.key.String()
+		found = append(found, d)
+	}
+	return found
 }
 
 // Cold is why an action gets a new runner, in words and as one of few kinds, for
@@ -80,7 +115,7 @@ func (p *Pool) coldLocked(w want) Cold {
 		return Cold{ColdBusy, fmt.Sprintf("no runner of this key is idle (busy or starting: %d)", busy)}
 	}
 	if g, ok := p.history.last(w.key); ok {
-		return Cold{string(g.verb), fmt.Sprintf("%s was %s %v ago: %s", g.id, g.verb, time.Since(g.when).Round(time.Second), g.why)}
+		return Cold{string(g.verb), fmt.Sprintf("%s was %s %v ago: %s", g.info.ID, g.verb, time.Since(g.when).Round(time.Second), g.why)}
 	}
 	if r, diff := p.nearestLocked(w.key); r != nil {
 		return Cold{ColdOtherKey, fmt.Sprintf("nearest runner %s differs in %s", r.id, diff)}

@@ -127,9 +127,9 @@ func TestHistoryIsBounded(t *testing.T) {
 		t.Error("an empty history knows something")
 	}
 	for i := range 3 * len(h.past) {
-		h.add(gone{id: string(rune('a' + i)), key: Key{tenant: string(rune('a' + i%70))}})
+		h.add(gone{info: RunnerInfo{ID: string(rune('a' + i))}, key: Key{tenant: string(rune('a' + i%70))}})
 	}
-	if g, ok := h.last(Key{tenant: string(rune('a' + 51))}); !ok || g.id != string(rune('a'+191)) {
+	if g, ok := h.last(Key{tenant: string(rune('a' + 51))}); !ok || g.info.ID != string(rune('a'+191)) {
 		t.Errorf("the last one: %v %v", g, ok)
 	}
 	if g, ok := h.last(Key{tenant: string(rune('a' + 55))}); ok {

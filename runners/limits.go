@@ -16,6 +16,8 @@ type Footprint struct {
 	Memory int64
 	// Disk is what its own file system has beside the image.
 	Disk Drift
+	// CPU is the time that it used; zero where the policy of pauses does not ask.
+	CPU time.Duration
 }
 
 // Limits are what a runner may come to before it is replaced. Zero fields: any.

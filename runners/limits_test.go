@@ -34,6 +34,33 @@ func TestRunnersEndAfterSomeActions(t *testing.T) {
 	})
 }
 
+// What ended is described as it was, with how and why, the latest first.
+func TestDeparted(t *testing.T) {
+	inBubble(t, runners.Options{Limits: runners.Limits{Actions: 2}}, func(r *rig) {
+		if d := r.pool.Departed(); len(d) != 0 {
+			t.Errorf("before any has ended: %+v", d)
+		}
+		r.use(r.recycled())
+		at(time.Second)
+		kept := r.use(r.recycled())
+		at(time.Second)
+		once := r.use(runners.Request{Platform: platform(t)})
+		at(time.Second)
+		gone := r.pool.Departed()
+		if len(gone) != 2 {
+			t.Fatalf("%+v", gone)
+		}
+		single, retired := gone[0], gone[1]
+		if single.ID != once.RunnerID || single.How != "removed" || single.Why != "recycle-runner is not true" || single.Runs != 1 {
+			t.Errorf("of one action: %+v", single)
+		}
+		if retired.ID != kept.RunnerID || retired.How != "retired" || retired.Runs != 2 || retired.Age != time.Second ||
+			!strings.Contains(retired.Why, "2 actions") || !strings.Contains(retired.Key, "host") || retired.ColdReason == "" {
+			t.Errorf("of several actions: %+v", retired)
+		}
+	})
+}
+
 func TestRunnersEndWithAge(t *testing.T) {
 	inBubble(t, runners.Options{Pause: runners.PauseNever, Limits: runners.Limits{Age: time.Minute}}, func(r *rig) {
 		idle := r.use(r.recycled())

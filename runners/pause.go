@@ -160,7 +160,7 @@ func (p *Pool) judge(r *runner, period int, cpu time.Duration, err error) bool {
 	if !first && float64(used) > burning*float64(window) {
 		return true
 	}
-	r.cpu, r.measured = cpu, now
+	r.cpu, r.measured, r.footprint.CPU = cpu, now, cpu
 	r.looking = false
 	if first {
 		r.lookAt = later(r.idleSince.Add(p.opts.pauseDelay()), now.Add(minWindow))

@@ -46,7 +46,8 @@ type Pool struct {
 	leaving int                // those of them that are removed but not gone
 	idle    []*runner          // idle and paused ones, the longest idle first
 	waiters []*waiter          // first come, first served
-	history history
+	history history // of those that take several actions
+	singles history // of the others
 	wakeAt  time.Time // when the keeper will look next
 	tasks   int       // goroutines
 	stuck   []error   // removals that failed for good
@@ -191,17 +192,11 @@ func (p *Pool) Counts() Counts {
 func (p *Pool) Snapshot() []RunnerInfo {
 	p.mu.Lock()
 	all := slices.SortedFunc(maps.Values(p.runners), func(a, b *runner) int { return cmp.Compare(a.number, b.number) })
+	now := time.Now()
 	infos, keys := make([]RunnerInfo, 0, len(all)), make([]Key, 0, len(all))
 	for _, r := range all {
 		keys = append(keys, r.key)
-		info := RunnerInfo{
-			ID: r.id, State: r.state, Runs: r.runs, Age: time.Since(r.created),
-			Image: r.image.Name, ColdReason: r.coldReason, Spare: r.spare, Footprint: r.footprint, Dismissed: r.dismissed,
-		}
-		if r.state == Idle || r.state == Paused {
-			info.IdleSince = r.idleSince
-		}
-		infos = append(infos, info)
+		infos = append(infos, r.infoLocked(now))
 	}
 	p.mu.Unlock()
 	for i, key := range keys {

@@ -30,9 +30,12 @@ func (p *Pool) retireLocked(r *runner, why ending) {
 	r.period++
 	p.leaving++
 	p.counts.Ended[string(why.verb)]++
+	remember := &p.singles
 	if r.recycle {
-		p.history.add(gone{id: r.id, key: r.key, when: time.Now(), ending: why})
+		remember = &p.history
 	}
+	now := time.Now()
+	remember.add(gone{info: r.infoLocked(now), key: r.key, when: now, ending: why})
 	p.spawnLocked(func() { p.remove(r, why) })
 }
 

@@ -67,6 +67,19 @@ func (r *runner) become(next State) {
 
 func (r *runner) workDir() string { return filepath.Join(r.dir, WorkDirName) }
 
+// infoLocked describes the runner but for its key, whose words take a while; Pool.mu
+// is held.
+func (r *runner) infoLocked(now time.Time) RunnerInfo {
+	info := RunnerInfo{
+		ID: r.id, State: r.state, Runs: r.runs, Age: now.Sub(r.created),
+		Image: r.image.Name, ColdReason: r.coldReason, Spare: r.spare, Footprint: r.footprint, Dismissed: r.dismissed,
+	}
+	if r.state == Idle || r.state == Paused {
+		info.IdleSince = r.idleSince
+	}
+	return info
+}
+
 // RunnerInfo describes a runner for people.
 type RunnerInfo struct {
 	ID    string

@@ -262,6 +262,9 @@ type Stats struct {
 	Reserved int64 // bytes of blobs on their way in
 	Pinned   int   // digests that must not be evicted now
 	Unproven int   // blobs that are checked before their next use
+	// What was evicted since the store was opened, in bytes that it took.
+	Evicted      int
+	EvictedBytes int64
 }
 
 // Stats returns how full the store is.
@@ -272,6 +275,7 @@ func (d *Disk) Stats() Stats {
 	return Stats{
 		Blobs: len(x.blobs), Bytes: x.used, MaxBytes: x.max,
 		Reserved: x.reserved, Pinned: len(x.pins), Unproven: x.suspects,
+		Evicted: x.evicted, EvictedBytes: x.evictedBytes,
 	}
 }
 

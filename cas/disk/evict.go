@@ -89,6 +89,8 @@ func (x *index) evictBlobLocked(e *entry) (v victim, files bool) {
 	if e.copies != nil {
 		v.kinds = e.copies.kinds
 	}
+	x.evicted++
+	x.evictedBytes += e.charge()
 	x.dropLocked(e)
 	if !v.blob && v.kinds == 0 {
 		return v, false

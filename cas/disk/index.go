@@ -25,6 +25,10 @@ type index struct {
 	reserved int64 // bytes of those on their way in
 	unpinned int64 // bytes of those in the list
 	suspects int   // entries that have to be checked
+
+	// What was evicted since the store was opened.
+	evicted      int
+	evictedBytes int64
 }
 
 // entry is a blob or record that is in place. There are many: it is kept small.

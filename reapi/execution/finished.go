@@ -41,6 +41,10 @@ type Finished struct {
 	Message string
 	// Runner is the one that the action had last, with the zero ID if it had none.
 	Runner runners.LeaseInfo
+	// Outputs and Printed tell results apart that are not kept: of two runs of an action
+	// they are the same if the exit codes and all outputs are, and if the command
+	// printed the same. They are empty without a result.
+	Outputs, Printed string
 	// Result is the serialised ActionResult, unless the action cache has it
 	// or it is too large to be kept.
 	Result []byte
@@ -89,6 +93,7 @@ func (e *observed) finished(ctx context.Context, t *Task, out *Outcome) *Finishe
 		Cached: out.Cached, ExitCode: out.Result.GetExitCode(),
 		Status: e.StatusOf(out.Err), Message: cut(out.Message, maxTextBytes), Runner: t.runner,
 	}
+	f.Outputs, f.Printed = fingerprints(out.Result)
 	if out.Err != nil {
 		f.Error = cut(out.Err.Error(), maxTextBytes)
 	}

@@ -1,7 +1,9 @@
 package execution
 
 import (
+	"iter"
 	"log/slog"
+	"maps"
 	"time"
 )
 
@@ -60,22 +62,42 @@ func (w *waiter) attributes() []any {
 // waiters finds who has waited for long at the time now.
 func (s *Slots) waiters(now time.Time) []waiter {
 	var found []waiter
-	position := 0
-	type invocation struct{ tenant, name string }
-	before := map[invocation]bool{}
-	visit := func(t *ticket, p *place) {
-		position++
+	for t, wait := range s.line() {
 		if now.Sub(t.since) >= longWait {
-			found = append(found, waiter{t, Wait{position, len(before), s.free.shortage(t.needs)}, !t.late})
+			found = append(found, waiter{t, wait, !t.late})
 			t.late = true
 		}
-		before[invocation{p.tenant, p.invocation}] = true
-	}
-	if s.next != nil {
-		visit(s.next, s.next.turn)
-	}
-	for p := range s.queue.all() {
-		visit(p.ticket, p)
 	}
 	return found
+}
+
+// line goes through those who wait, in the order in which they would be admitted if
+// nothing changed. The Slots are locked.
+func (s *Slots) line() iter.Seq2[*ticket, Wait] {
+	return func(yield func(*ticket, Wait) bool) {
+		position := 0
+		type invocation struct{ tenant, name string }
+		before := map[invocation]bool{}
+		visit := func(t *ticket, p *place) bool {
+			position++
+			wait := Wait{position, len(before), s.free.shortage(t.needs)}
+			before[invocation{p.tenant, p.invocation}] = true
+			return yield(t, wait)
+		}
+		if s.next != nil && !visit(s.next, s.next.turn) {
+			return
+		}
+		for p := range s.queue.all() {
+			if !visit(p.ticket, p) {
+				return
+			}
+		}
+	}
+}
+
+// waits says of all who wait why, and where they stand.
+func (s *Slots) waits() map[*ticket]Wait {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return maps.Collect(s.line())
 }

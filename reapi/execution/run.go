@@ -9,6 +9,7 @@ import (
 	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
 
 	"github.com/hearth-build/hearth/cas"
+	"github.com/hearth-build/hearth/runners"
 )
 
 // State is what a watcher sees of a run at one time.
@@ -22,6 +23,10 @@ type State struct {
 	Wait *Wait
 	// Timeline so far.
 	Timeline Timeline
+	// Args are the first arguments of the command, and Runner is the one that it has,
+	// once there are any.
+	Args   []string
+	Runner runners.LeaseInfo
 	// Outcome is set when, and only when, the step is StepCompleted.
 	Outcome *Outcome
 }
@@ -89,11 +94,13 @@ func (r *run) fresh() bool {
 	return r.task.SkipCacheLookup || r.state.Step > StepCacheLookup
 }
 
-// report is the run's Report.
+// report is the run's Report; it is called by the run's own goroutine.
 func (r *run) report(p Progress) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	s := State{Step: p.Step, Reason: p.Reason, Since: r.state.Since, Timeline: r.task.Timeline}
+	s := State{
+		Step: p.Step, Reason: p.Reason, Since: r.state.Since, Timeline: r.task.Timeline, Args: r.task.args, Runner: r.task.runner,
+	}
 	if p.Step != r.state.Step {
 		s.Since = time.Now()
 	}

@@ -41,6 +41,8 @@ type Backend struct {
 	seccomp    string // the profile's file
 	// userNetwork stands in for the bridge where an ordinary user can have none.
 	userNetwork specgen.NamespaceMode
+	// globalFlags make the podman of a person work as the service does.
+	globalFlags []string
 	pulls       *pulls
 	images      *imageRecords
 	lock        *os.File
@@ -131,7 +133,7 @@ func (b *Backend) openService(ctx context.Context) error {
 		}
 		return err
 	}
-	b.cgroups, b.limits, b.userNetwork = plan.cgroups, plan.limits, plan.userNetwork()
+	b.cgroups, b.limits, b.userNetwork, b.globalFlags = plan.cgroups, plan.limits, plan.userNetwork(), plan.globalFlags()
 	if err := b.setLimits(); err != nil {
 		return err
 	}

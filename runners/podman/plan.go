@@ -128,6 +128,15 @@ runtime = %q
 	return b.String()
 }
 
+// globalFlags are what of that a person has to tell podman.
+func (p hostPlan) globalFlags() []string {
+	flags := []string{"--runtime=" + p.runtime}
+	if !p.systemd {
+		flags = append(flags, "--cgroup-manager=cgroupfs")
+	}
+	return flags
+}
+
 func (p hostPlan) ulimitList() string {
 	var list []string
 	for _, l := range p.limits {
