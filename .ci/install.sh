@@ -21,6 +21,7 @@ test gcc         gcc                gcc                 gcc          gcc        
 test g++         g++                gcc-c++             g++          gcc             gcc-c++
 test libc        libc6-dev          glibc-devel         musl-dev     glibc           glibc-devel
 test bazel       bazel-bootstrap    -                   -            bazel           bazel
+test chromium   chromium           chromium            chromium     chromium        chromium
 test both-runtimes crun             crun                crun         crun            crun
 test busybox     busybox-static     busybox             busybox      busybox         busybox-static
 test debootstrap debootstrap        debootstrap         debootstrap  debootstrap     debootstrap

@@ -46,11 +46,11 @@ type Pool struct {
 	leaving int                // those of them that are removed but not gone
 	idle    []*runner          // idle and paused ones, the longest idle first
 	waiters []*waiter          // first come, first served
-	history history // of those that take several actions
-	singles history // of the others
-	wakeAt  time.Time // when the keeper will look next
-	tasks   int       // goroutines
-	stuck   []error   // removals that failed for good
+	history history            // of those that take several actions
+	singles history            // of the others
+	wakeAt  time.Time          // when the keeper will look next
+	tasks   int                // goroutines
+	stuck   []error            // removals that failed for good
 	demand  map[shape]*demand
 	counts  Counts
 	// memoryAt is when it is looked at again whether memory runs short, which it did

@@ -35,21 +35,9 @@ func (c *listActionsCmd) Run(ctx context.Context) error {
 	fmt.Fprintln(w, "ended\ttook\thow\trunner\taction\twhat")
 	for i := range list {
 		a := list[len(list)-1-i]
-		fmt.Fprintf(w, "%s\t%v\t%s\t%s\t%s\t%s\n", a.Ended.Local().Format("15:04:05"), a.Took(), how(a), ranIn(a), a.Digest[:12], oneLine(a.What()))
+		fmt.Fprintf(w, "%s\t%v\t%s\t%s\t%s\t%s\n", a.Ended.Local().Format("15:04:05"), a.Took(), a.How(), ranIn(a), a.Digest[:12], oneLine(a.What()))
 	}
 	return w.Flush()
-}
-
-// how the action ended, in a word or two.
-func how(a *console.Action) string {
-	switch {
-	case a.Error != "":
-		return a.Status
-	case a.Cached:
-		return "cached"
-	default:
-		return "exit " + strconv.Itoa(int(a.ExitCode))
-	}
 }
 
 func ranIn(a *console.Action) string {

@@ -206,7 +206,7 @@ func (f *found) showRuns(p printer) {
 		if run.Runner != nil && run.Runner.ColdReason != "" {
 			cold = ": " + run.Runner.ColdReason
 		}
-		p.field(name, "%s  %s  took %v, runner %s%s", run.Ended.Local().Format(time.RFC3339), how(run), run.Took(), ranIn(run), cold)
+		p.field(name, "%s  %s  took %v, runner %s%s", run.Ended.Local().Format(time.RFC3339), run.How(), run.Took(), ranIn(run), cold)
 		name = ""
 	}
 	last := f.runs[0]

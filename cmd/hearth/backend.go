@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"sync"
 
+	"github.com/hearth-build/hearth/reapi/console"
 	"github.com/hearth-build/hearth/runners"
 	"github.com/hearth-build/hearth/runners/podman"
 )
@@ -25,6 +26,7 @@ type lateBackend struct {
 var (
 	_ runners.Backend    = (*lateBackend)(nil)
 	_ runners.PullTeller = (*lateBackend)(nil)
+	_ console.Engine     = (*lateBackend)(nil)
 )
 
 func newLateBackend(opts podman.Options, logger *slog.Logger) *lateBackend {
@@ -95,6 +97,17 @@ func (b *lateBackend) ready(ctx context.Context) error {
 		return err
 	}
 	return backend.Ready(ctx)
+}
+
+// RunLine implements console.Engine. It opens nothing.
+func (b *lateBackend) RunLine(p runners.Platform, command runners.Command, from, to string) ([]string, error) {
+	b.mu.Lock()
+	backend := b.backend
+	b.mu.Unlock()
+	if backend == nil {
+		return nil, errors.New("podman is not there yet")
+	}
+	return backend.RunLine(p, command, from, to)
 }
 
 // Close ends what was opened.

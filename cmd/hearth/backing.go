@@ -69,6 +69,14 @@ type backing struct {
 	closers []func() error   // what instances have opened, in that order
 }
 
+// address names the servers for people; it is empty if there are none.
+func (b *backing) address() string {
+	if b.flags.AC != "" {
+		return b.flags.CAS + ", and for results " + b.flags.AC
+	}
+	return b.flags.CAS
+}
+
 func (c *backingFlags) open(logger *slog.Logger) (*backing, error) {
 	b := &backing{flags: *c, logger: logger}
 	if c.CAS == "" {

@@ -119,6 +119,9 @@ func (c *inspectRunnerCmd) Run(ctx context.Context) error {
 	if r.Spare {
 		p.field("spare", "it has run nothing yet, and waits for an action that wants a new one")
 	}
+	if r.Ended != nil {
+		p.field(r.Ended.How, "%s: %s", r.Ended.When.Local().Format("15:04:05"), oneLine(r.Ended.Why))
+	}
 	if r.Leaving != "" {
 		p.field("leaving", "%s", oneLine(r.Leaving))
 	}
@@ -131,10 +134,11 @@ func (c *inspectRunnerCmd) Run(ctx context.Context) error {
 	p.field("key", "%s", oneLine(r.Key))
 	p.field("why started", "%s", oneLine(r.ColdReason))
 	p.field("memory", "%s between actions", r.Memory())
+	p.field("CPU", "%v used", r.CPU.Round(time.Millisecond))
 	p.field("drift", "%s in %d files and directories, beside its image", r.Drift(), r.DriftFiles)
 	name := "actions"
 	for _, a := range r.Actions {
-		p.field(name, "%s  %s  %v  %s", a.Ended.Local().Format("15:04:05"), how(a), a.Took(), oneLine(a.What()))
+		p.field(name, "%s  %s  %v  %s", a.Ended.Local().Format("15:04:05"), a.How(), a.Took(), oneLine(a.What()))
 		name = ""
 	}
 	return nil

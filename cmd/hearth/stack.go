@@ -39,7 +39,7 @@ type stack struct {
 	scheduler *execution.Scheduler
 	worker    *buildbarn.Worker // nil where actions come from clients
 	assets    *assets
-	tenants   *tenants
+	instances console.Instances // those that are open
 	server    *reapi.Server
 }
 
@@ -83,12 +83,13 @@ func (c *serveCmd) build(ctx context.Context, logger *slog.Logger, s *stack) err
 	if s.assets, err = c.Assets.open(c.DataDir, actioncache.NewDisk(s.blobs, "assets")); err != nil {
 		return err
 	}
-	s.tenants = newTenants(func(tenant string) (reapi.Instances, error) { return c.openInstances(ctx, s, tenant) })
-	instances, err := s.tenants.open("")
+	tenants := newTenants(func(tenant string) (reapi.Instances, error) { return c.openInstances(ctx, s, tenant) })
+	instances, err := tenants.open("")
 	if err != nil {
 		return err
 	}
-	options := []reapi.Option{reapi.WithAccess(s.guard.who, s.tenants.open), reapi.WithAssets(s.assets.of), reapi.WithLogger(logger)}
+	s.instances = tenants
+	options := []reapi.Option{reapi.WithAccess(s.guard.who, tenants.open), reapi.WithAssets(s.assets.of), reapi.WithLogger(logger)}
 	if s.guard.tls != nil {
 		options = append(options, reapi.WithTLS(s.guard.tls))
 	}
@@ -238,11 +239,6 @@ func (s *stack) close(logger *slog.Logger) {
 	if err := errors.Join(errs...); err != nil {
 		logger.Error("closing what was open", "error", err)
 	}
-}
-
-// Status implements console.Source.
-func (s *stack) Status() console.Status {
-	return console.Status{Version: version(), Started: s.started, Endpoint: s.endpoint, Load: s.scheduler.Load()}
 }
 
 func properties(m map[string]string) []runners.Property {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/hearth-build/hearth/cas/actioncache"
 	"github.com/hearth-build/hearth/reapi"
+	"github.com/hearth-build/hearth/reapi/console"
 	"github.com/hearth-build/hearth/reapi/execution"
 )
 
@@ -38,6 +39,16 @@ func (t *tenants) open(tenant string) (reapi.Instances, error) {
 	}
 	t.opened[tenant] = instances
 	return instances, nil
+}
+
+var _ console.Instances = (*tenants)(nil)
+
+// Instance implements console.Instances.
+func (t *tenants) Instance(tenant, name string) (*execution.Instance, bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	instance, ok := t.opened[tenant][name]
+	return instance, ok
 }
 
 // namespace is where the stores keep what belongs to an instance name of a tenant.

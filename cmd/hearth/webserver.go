@@ -13,7 +13,10 @@ import (
 // openConsole makes the server of the console's pages, what it accepts connections
 // from, and the address for people.
 func (s *stack) openConsole(l net.Listener) (*http.Server, net.Listener, string, error) {
-	shown := console.Options{Source: s, Actions: s.history, Runners: s.pool, Access: s.guard.who, Metrics: s.metrics.page}
+	shown := console.Options{
+		Source: s, Actions: s.history, Runners: s.pool, InFlight: s.scheduler, Instances: s.instances, Store: s, Engine: s.backend,
+		Access: s.guard.who, Metrics: s.metrics.page,
+	}
 	if s.auditor != nil {
 		shown.Audits = s.auditor
 	}
@@ -26,4 +29,23 @@ func (s *stack) openConsole(l net.Listener) (*http.Server, net.Listener, string,
 		return server, l, "http://" + l.Addr().String(), nil
 	}
 	return server, tls.NewListener(l, s.guard.tls), "https://" + l.Addr().String(), nil
+}
+
+var (
+	_ console.Source      = (*stack)(nil)
+	_ console.StoreSource = (*stack)(nil)
+)
+
+// Status implements console.Source.
+func (s *stack) Status() console.Status {
+	return console.Status{Version: version(), Started: s.started, Endpoint: s.endpoint, Load: s.scheduler.Load()}
+}
+
+// StoreStatus implements console.StoreSource.
+func (s *stack) StoreStatus() console.Store {
+	is := s.blobs.Stats()
+	return console.Store{
+		Blobs: is.Blobs, Bytes: is.Bytes, MaxBytes: is.MaxBytes, Reserved: is.Reserved, Pinned: is.Pinned, Unproven: is.Unproven,
+		Evicted: is.Evicted, EvictedBytes: is.EvictedBytes, Behind: s.backing.address(),
+	}
 }

@@ -108,6 +108,7 @@ func (c *workerCmd) newWorker(s *stack, conn *grpc.ClientConn, logger *slog.Logg
 	storage := &openedInstances{open: func(name string) (*execution.Instance, error) {
 		return c.newInstance(context.Background(), s, name, name)
 	}}
+	s.instances = storage
 	actions, err := buildbarn.NewActions(buildbarn.ActionsOptions{
 		Scheduler: s.scheduler, Instance: storage.find, Prefix: c.InstanceNamePrefix, Browser: browser, Logger: logger,
 	})

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/hearth-build/hearth/reapi/console"
 	"github.com/hearth-build/hearth/reapi/execution"
 )
 
@@ -46,6 +47,16 @@ type openedInstances struct {
 // maxInstances bounds the instance names of a worker: clients choose them, and each
 // takes memory.
 const maxInstances = 64
+
+var _ console.Instances = (*openedInstances)(nil)
+
+// Instance implements console.Instances. A worker knows no tenants.
+func (o *openedInstances) Instance(tenant, name string) (*execution.Instance, bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	instance, ok := o.opened[name]
+	return instance, ok && tenant == ""
+}
 
 func (o *openedInstances) find(name string) (*execution.Instance, error) {
 	o.mu.Lock()

@@ -1,11 +1,9 @@
 package console
 
 import (
-	_ "embed"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"html/template"
 	"net/http"
 	"strconv"
 	"strings"
@@ -18,6 +16,7 @@ import (
 	"github.com/hearth-build/hearth/cas"
 	"github.com/hearth-build/hearth/reapi/access"
 	"github.com/hearth-build/hearth/reapi/execution"
+	"github.com/hearth-build/hearth/runners"
 )
 
 // Action is a run of an action that ended.
@@ -42,6 +41,11 @@ type Action struct {
 	Message  string `json:"message,omitempty"`
 
 	Runner *ActionRunner `json:"runner,omitempty"`
+	// Outputs and Printed are the same in runs that made, and that printed, the same.
+	Outputs   string `json:"outputs,omitempty"`
+	Printed   string `json:"printed,omitempty"`
+	Operation string `json:"operation,omitempty"`
+	Trace     string `json:"trace,omitempty"`
 	// Result is an ActionResult that the action cache does not have. It is left
 	// out of lists.
 	Result json.RawMessage `json:"result,omitempty"`
@@ -78,69 +82,86 @@ func (a *Action) What() string {
 	return strings.Join(a.Args, " ")
 }
 
-// Actions tells which runs ended.
-type Actions interface {
-	// Find returns those that the filter lets through, the latest first.
-	Find(filter execution.Filter) []*execution.Finished
+// How it ended, in a word or two.
+func (a *Action) How() string {
+	switch {
+	case a.Error != "":
+		return a.Status
+	case a.Cached:
+		return "cached"
+	default:
+		return "exit " + strconv.Itoa(int(a.ExitCode))
+	}
 }
 
-//go:embed actions.html
-var actionsPage string
+// Class is how it ended, for a picture: failed, cached, warm or cold.
+func (a *Action) Class() string {
+	switch {
+	case a.Failed():
+		return "failed"
+	case a.Cached:
+		return "cached"
+	case a.Runner != nil && !a.Runner.Warm:
+		return "cold"
+	default:
+		return "warm"
+	}
+}
+
+// URL of its page.
+func (a *Action) URL() string { return "/actions/" + a.Digest }
+
+// PhaseNamed is how long it was in a phase, all times together.
+func (a *Action) PhaseNamed(name string) time.Duration {
+	var sum time.Duration
+	for _, p := range a.Phases {
+		if p.Name == name {
+			sum += p.Duration
+		}
+	}
+	return sum
+}
 
 const (
 	defaultActions = 100
 	// maxRuns is how many runs of one action are shown.
 	maxRuns = 20
+	// maxListed is how many actions a page lists; as JSON there is no limit.
+	maxListed = 1000
 )
 
-// addActions serves the runs that ended at /actions, as a page to those who want
-// one, else as JSON, and what is known of one at /actions/DIGEST.
-func addActions(mux *http.ServeMux, actions Actions) error {
-	page, err := template.New("actions").Parse(actionsPage)
+// actionList is a list of actions, with what was asked for.
+type actionList struct {
+	Actions []*Action
+	execution.Filter
+}
+
+// actions lists the runs that ended.
+func (p *pages) actions(r *http.Request) (*page, error) {
+	filter, err := filterOf(r)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	mux.HandleFunc("GET /actions", func(w http.ResponseWriter, r *http.Request) {
-		filter, err := filterOf(r)
-		if err != nil {
-			http.Error(w, err.Error(), http.StatusBadRequest)
-			return
-		}
-		list := []*Action{}
-		for _, f := range actions.Find(filter) {
-			list = append(list, newAction(f))
-		}
-		if strings.Contains(r.Header.Get("Accept"), "text/html") {
-			w.Header().Set("Content-Type", "text/html; charset=utf-8")
-			_ = page.Execute(w, list) // the client is gone if this fails
-			return
-		}
-		writeJSON(w, list)
-	})
-	mux.HandleFunc("GET /actions/{digest...}", func(w http.ResponseWriter, r *http.Request) {
-		runs, code, err := runsOf(actions, r)
-		if err != nil {
-			http.Error(w, err.Error(), code)
-			return
-		}
-		writeJSON(w, runs)
-	})
-	return nil
+	if wanted(r) != asJSON && (filter.Limit == 0 || filter.Limit > maxListed) {
+		filter.Limit = maxListed
+	}
+	list := []*Action{}
+	for _, f := range p.Actions.Find(filter) {
+		list = append(list, newAction(f))
+	}
+	return &page{title: "Actions", section: "Actions", template: "actions.html", data: actionList{list, filter}, json: list}, nil
 }
 
-func writeJSON(w http.ResponseWriter, value any) {
-	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(value) // the client is gone if this fails
-}
-
-// filterOf reads limit, invocation and failed.
+// filterOf reads limit, invocation, action, runner and failed.
 func filterOf(r *http.Request) (execution.Filter, error) {
 	query := r.URL.Query()
 	caller, err := access.FromContext(r.Context())
 	if err != nil {
 		return execution.Filter{}, err
 	}
-	filter := execution.Filter{Limit: defaultActions, Invocation: query.Get("invocation"), Visible: visibleTo(caller)}
+	filter := execution.Filter{
+		Limit: defaultActions, Invocation: query.Get("invocation"), Action: query.Get("action"), Runner: query.Get("runner"), Visible: visibleTo(caller),
+	}
 	var errs []error
 	if text := query.Get("limit"); text != "" {
 		limit, err := strconv.Atoi(text)
@@ -156,36 +177,34 @@ func filterOf(r *http.Request) (execution.Filter, error) {
 		}
 		filter.Failed = failed
 	}
-	return filter, errors.Join(errs...)
+	if len(errs) > 0 {
+		return filter, &problem{http.StatusBadRequest, errors.Join(errs...).Error()}
+	}
+	return filter, nil
 }
 
-// runsOf returns the runs of one action, the latest first, with their results.
-func runsOf(actions Actions, r *http.Request) (runs []*Action, code int, err error) {
-	caller, err := access.FromContext(r.Context())
+// runsOf returns the runs of one action that may be seen, the latest first, with their
+// results. There may be none.
+func (p *pages) runsOf(r *http.Request, digest string) ([]*Action, error) {
+	found, err := p.finished(r, execution.Filter{Action: digest})
 	if err != nil {
-		return nil, http.StatusUnauthorized, err
+		return nil, err
 	}
-	digest := r.PathValue("digest")
-	if digest == "" {
-		return nil, http.StatusNotFound, errors.New("no digest is given: /actions/HASH or /actions/HASH/SIZE")
-	}
-	for _, f := range actions.Find(execution.Filter{Action: digest, Visible: visibleTo(caller)}) {
+	var runs []*Action
+	for _, f := range found {
 		if len(runs) == maxRuns {
 			break
 		}
 		run := newAction(f)
 		if run.Result, err = resultJSON(f.Result); err != nil {
-			return nil, http.StatusInternalServerError, err
+			return nil, err
 		}
 		if len(runs) > 0 && runs[0].Digest != run.Digest {
-			return nil, http.StatusConflict, fmt.Errorf("%q is the beginning of more than one digest, %s and %s among them; give more of it", digest, runs[0].Digest, run.Digest)
+			return nil, &problem{http.StatusConflict, fmt.Sprintf("%q is the beginning of more than one digest, %s and %s among them; give more of it", digest, runs[0].Digest, run.Digest)}
 		}
 		runs = append(runs, run)
 	}
-	if len(runs) == 0 {
-		return nil, http.StatusNotFound, fmt.Errorf("none of the actions that ended lately has the digest %q", digest)
-	}
-	return runs, http.StatusOK, nil
+	return runs, nil
 }
 
 func resultJSON(serialised []byte) (json.RawMessage, error) {
@@ -208,12 +227,24 @@ func newAction(f *execution.Finished) *Action {
 		Instance:       f.Instance, Tenant: f.Tenant, Invocation: f.Invocation, Mnemonic: f.Mnemonic, Target: f.Target,
 		Args: f.Args, Queued: f.Queued, Ended: f.Ended,
 		Cached: f.Cached, ExitCode: f.ExitCode, Status: f.Status, Error: f.Error, Message: f.Message,
+		Outputs: f.Outputs, Printed: f.Printed, Operation: f.Operation, Trace: f.Trace,
 	}
-	for _, p := range f.Phases {
-		a.Phases = append(a.Phases, Phase(p))
-	}
-	if r := f.Runner; r.RunnerID != "" {
-		a.Runner = &ActionRunner{ID: r.RunnerID, Runs: r.Runs, Warm: r.Warm, ColdReason: r.ColdReason, WokenFrom: r.WokenFrom.String()}
-	}
+	a.Phases, a.Runner = newPhases(f.Phases), newActionRunner(f.Runner)
 	return a
+}
+
+func newPhases(phases []execution.Phase) []Phase {
+	var list []Phase
+	for _, p := range phases {
+		list = append(list, Phase(p))
+	}
+	return list
+}
+
+// newActionRunner is nil for an action that had none.
+func newActionRunner(r runners.LeaseInfo) *ActionRunner {
+	if r.RunnerID == "" {
+		return nil
+	}
+	return &ActionRunner{ID: r.RunnerID, Runs: r.Runs, Warm: r.Warm, ColdReason: r.ColdReason, WokenFrom: r.WokenFrom.String()}
 }

@@ -53,25 +53,25 @@ type Audits interface {
 
 var _ Audits = (*execution.Auditor)(nil)
 
-// addAudit serves it at /audit.
-func addAudit(mux *http.ServeMux, audits Audits) {
-	mux.HandleFunc("GET /audit", forOperators(func(w http.ResponseWriter, _ *http.Request) {
-		if audits == nil {
-			http.Error(w, "nothing is audited here: start hearth with --audit-rate 0.01 to run one of a hundred recycled actions again", http.StatusNotFound)
-			return
+// audit is what audits have found. Where nothing is audited a page says so.
+func (p *pages) audit(*http.Request) (*page, error) {
+	one := &page{title: "Audit", section: "Audit", template: "audit.html"}
+	if p.Audits == nil {
+		one.data = (*Audit)(nil)
+		one.json = notFound("nothing is audited here: start hearth with --audit-rate 0.01 to run one of a hundred recycled actions again")
+		return one, nil
+	}
+	counts, found := p.Audits.Report()
+	a := &Audit{Same: counts.Same, Leaks: counts.Leaks, Unsteady: counts.Unsteady, Failed: counts.Failed, Skipped: counts.Skipped, Findings: []Finding{}}
+	for _, f := range found {
+		finding, err := newFinding(f)
+		if err != nil {
+			return nil, err
 		}
-		counts, found := audits.Report()
-		a := Audit{Same: counts.Same, Leaks: counts.Leaks, Unsteady: counts.Unsteady, Failed: counts.Failed, Skipped: counts.Skipped, Findings: []Finding{}}
-		for _, f := range found {
-			finding, err := newFinding(f)
-			if err != nil {
-				http.Error(w, err.Error(), http.StatusInternalServerError)
-				return
-			}
-			a.Findings = append(a.Findings, finding)
-		}
-		writeJSON(w, a)
-	}))
+		a.Findings = append(a.Findings, finding)
+	}
+	one.data = a
+	return one, nil
 }
 
 func newFinding(f *execution.Finding) (Finding, error) {

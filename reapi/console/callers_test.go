@@ -48,18 +48,22 @@ func TestCallersOfPages(t *testing.T) {
 		"tenant":   {Tenant: "b", Grants: all(access.AnyInstance)},
 	}
 	ours, theirs := cas.SHA256.Sum([]byte("ours")), cas.SHA256.Sum([]byte("theirs"))
-	server := serveOptions(t, console.Options{Source: fixed{Version: "1"}, Runners: &pool{}, Access: who, Actions: ended{
-		{Action: ours, Instance: "team", Status: "OK"},
-		{Action: theirs, Instance: "team", Tenant: "b", Status: "OK"},
+	server := serveOptions(t, console.Options{Source: fixed{Version: "1"}, Runners: &pool{}, Access: who, Metrics: http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}), Actions: ended{
+		{Action: ours, Instance: "team", Status: "OK", Invocation: "ours"},
+		{Action: theirs, Instance: "team", Tenant: "b", Status: "OK", Invocation: "theirs"},
 	}})
-	pages := []string{"/healthz", "/", "/status.json", "/actions", "/actions/" + ours.Hash(), "/actions/" + theirs.Hash(), "/none", "/runners", "/runners/r-1", "/audit"}
+	blob := "/blobs/sha256/" + ours.Name() + "?instance=team"
+	pages := []string{
+		"/healthz", "/", "/status.json", "/actions", "/actions/" + ours.Hash(), "/actions/" + theirs.Hash(), "/none", "/runners", "/runners/r-1", "/audit",
+		"/store", "/invocations", "/invocations/ours", "/invocations/theirs", "/operations/x/stdout", blob, "/inputs" + blob[6:], "/trees" + blob[6:], "/assets/style.css", "/metrics",
+	}
 	for caller, codes := range map[string][]int{
-		"":         {200, 401, 401, 401, 401, 401, 401, 401, 401, 401},
-		"wrong":    {200, 401, 401, 401, 401, 401, 401, 401, 401, 401},
-		"operator": {200, 200, 200, 200, 200, 200, 404, 200, 404, 404},
-		"reader":   {200, 403, 403, 200, 200, 404, 404, 403, 403, 403},
-		"stranger": {200, 403, 403, 200, 404, 404, 404, 403, 403, 403},
-		"tenant":   {200, 403, 403, 200, 404, 200, 404, 403, 403, 403},
+		"":         {200, 401, 401, 401, 401, 401, 401, 401, 401, 401, 401, 401, 401, 401, 401, 401, 401, 401, 401, 401},
+		"wrong":    {200, 401, 401, 401, 401, 401, 401, 401, 401, 401, 401, 401, 401, 401, 401, 401, 401, 401, 401, 401},
+		"operator": {200, 200, 200, 200, 200, 200, 404, 200, 404, 404, 404, 200, 200, 200, 404, 404, 404, 404, 200, 200},
+		"reader":   {200, 403, 403, 200, 200, 404, 404, 403, 403, 403, 403, 200, 200, 404, 404, 404, 404, 404, 200, 403},
+		"stranger": {200, 403, 403, 200, 404, 404, 404, 403, 403, 403, 403, 200, 404, 404, 404, 404, 404, 404, 200, 403},
+		"tenant":   {200, 403, 403, 200, 404, 200, 404, 403, 403, 403, 403, 200, 404, 200, 404, 404, 404, 404, 200, 403},
 	} {
 		header := ""
 		if caller != "" {

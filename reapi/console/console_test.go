@@ -21,7 +21,7 @@ func (f fixed) Status() console.Status { return console.Status(f) }
 
 func serve(t *testing.T, s console.Status, all ...runners.RunnerInfo) *httptest.Server {
 	t.Helper()
-	return serveOptions(t, console.Options{Source: fixed(s), Actions: ended(nil), Runners: &pool{all}, Access: access.NewOpen()})
+	return serveOptions(t, console.Options{Source: fixed(s), Actions: ended(nil), Runners: &pool{all: all}, Access: access.NewOpen()})
 }
 
 func serveOptions(t *testing.T, o console.Options) *httptest.Server {
@@ -44,7 +44,18 @@ func get(t *testing.T, url string) (int, string) {
 	return do(t, req)
 }
 
-func do(t *testing.T, req *http.Request) (int, string) {
+// see is get for a browser.
+func see(t *testing.T, url string) (int, string) {
+	t.Helper()
+	req, err := http.NewRequest(http.MethodGet, url, http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Accept", "text/html,application/xhtml+xml,*/*;q=0.8")
+	return do(t, req)
+}
+
+func do(t testing.TB, req *http.Request) (int, string) {
 	t.Helper()
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
@@ -64,9 +75,12 @@ func TestPages(t *testing.T) {
 		Version: "1", Endpoint: "grpc://here", Load: execution.Load{Running: 3},
 	}
 	server := serve(t, status, runners.RunnerInfo{ID: "hearth-1", State: runners.Idle, Key: "<script>alert(1)</script>", Runs: 12, Age: time.Minute})
-	code, page := get(t, server.URL+"/")
+	code, page := see(t, server.URL+"/")
 	if code != http.StatusOK || !strings.Contains(page, "hearth-1") || strings.Contains(page, "<script>") {
 		t.Errorf("%d: %s", code, page)
+	}
+	if _, text := get(t, server.URL+"/"); !strings.HasPrefix(text, `{"version":"1"`) {
+		t.Errorf("for programs: %s", text)
 	}
 	code, text := get(t, server.URL+"/status.json")
 	var got console.Status
@@ -82,7 +96,7 @@ func TestPages(t *testing.T) {
 }
 
 func TestEmptyPageExplains(t *testing.T) {
-	if _, page := get(t, serve(t, console.Status{}).URL); !strings.Contains(page, "recycle-runner") {
+	if _, page := see(t, serve(t, console.Status{}).URL); !strings.Contains(page, "recycle-runner") {
 		t.Errorf("the page is %s", page)
 	}
 }

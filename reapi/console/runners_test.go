@@ -16,9 +16,14 @@ import (
 )
 
 // pool has runners that are idle, so that each is gone when somebody says so.
-type pool struct{ all []runners.RunnerInfo }
+type pool struct {
+	all  []runners.RunnerInfo
+	gone []runners.Departed
+}
 
 func (p *pool) Snapshot() []runners.RunnerInfo { return slices.Clone(p.all) }
+
+func (p *pool) Departed() []runners.Departed { return slices.Clone(p.gone) }
 
 func (p *pool) Drain(id string) error { return p.Remove(id) }
 
@@ -34,7 +39,7 @@ func (p *pool) Remove(id string) error {
 // serveRunners serves two runners, the first of which ran one of two actions.
 func serveRunners(t *testing.T) (url string, left *pool) {
 	t.Helper()
-	left = &pool{[]runners.RunnerInfo{
+	left = &pool{all: []runners.RunnerInfo{
 		{
 			ID: "r-1", State: runners.Paused, Key: "k", Image: "host", Runs: 7, Age: time.Hour, ColdReason: "first action of this key",
 			IdleSince: time.Now().Add(-time.Minute), Footprint: runners.Footprint{Memory: 1, Disk: runners.Drift{Bytes: 2, Files: 3}},
