@@ -3,6 +3,7 @@
 # make test-fuzz  each fuzz target for FUZZTIME seconds
 # make build  bin/hearth and bin/hearth-execserver
 # make bench  the table of what a no-op action costs, compared with the last one
+# make screenshots  makes the pictures of docs/console.md anew
 # make demo   a real Bazel build on hearth: cold, warm, cached, and by podman exec
 # make lint   what must be true of the source; make fmt repairs what it can
 # make dist   what is released, in dist/: static programs, a Debian package, checksums
@@ -24,7 +25,7 @@ RACE = $(shell go list ./... | grep -vE '/(cmd/hearth|runners/podman|e2e)(/|$$)'
 # How many seconds each fuzz target runs.
 FUZZTIME := 20
 
-.PHONY: run build buildbarn test bench demo lint fmt proto dist vuln print-tags clean
+.PHONY: run build buildbarn test screenshots bench demo lint fmt proto dist vuln print-tags clean
 .PHONY: needs sid test-guard test-unit test-fuzz test-podman test-bazel
 .NOTPARALLEL:
 
@@ -67,6 +68,10 @@ buildbarn:
 
 test-bazel: build buildbarn
 	SID_ROOT=$(SID) .ci/gotest.sh -count=1 -timeout=30m ./e2e
+
+# The pictures of docs/console.md.
+screenshots: build
+	SCREENSHOTS=$(CURDIR)/docs/console go test ./e2e -count=1 -timeout=10m -run 'TestConsole/screenshots'
 
 bench: build
 	@mkdir -p .cache

@@ -30,6 +30,7 @@ type builder struct {
 
 	invocation string
 	root       *repb.Digest
+	ends       []func() // what goes on
 }
 
 // task is an action to ask for.
@@ -80,7 +81,15 @@ func (b *builder) build(a task) (digest string) {
 	}
 }
 
-// leave asks for an action that goes on until the test ends.
+// end ends what goes on.
+func (b *builder) end() {
+	for _, end := range b.ends {
+		end()
+	}
+	b.ends = nil
+}
+
+// leave asks for an action that goes on until end.
 func (b *builder) leave(a task) (digest string) {
 	b.t.Helper()
 	ctx, cancel := context.WithCancel(context.WithoutCancel(b.t.Context()))
@@ -89,7 +98,7 @@ func (b *builder) leave(a task) (digest string) {
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	b.t.Cleanup(func() {
+	b.ends = append(b.ends, func() {
 		_, err := longrunningpb.NewOperationsClient(b.conn).CancelOperation(ctx, &longrunningpb.CancelOperationRequest{Name: op.GetName()})
 		if err != nil {
 			b.t.Errorf("cancel %s: %v", a.target, err)
@@ -118,16 +127,20 @@ func newShownConsole(t *testing.T) *shownConsole {
 	t.Helper()
 	h := startHearthWith(t, "/", recycling, "--slots=2", "--audit-rate=1", "--max-runner-actions=30")
 	c := newCaller(t, h)
-	s := &shownConsole{hearth: h, t: t, builder: &builder{c, invocationID, c.tree(map[string]string{
+	s := &shownConsole{hearth: h, t: t, builder: &builder{caller: c, invocation: invocationID, root: c.tree(map[string]string{
 		"src/main.c": "int main() { return 0; }\n", "src/run": "#!/bin/sh\n", "words": "pear\napple\n", "<b>odd": "x",
 	})}}
 	b := s.builder
-	for i := range 6 {
-		b.build(task{"CppCompile", fmt.Sprintf("//cc:part%d", i), fmt.Sprintf("sleep 0.%d; wc -c src/main.c > out/part%d.o", i, i), nil, []string{fmt.Sprintf("out/part%d.o", i)}})
+	t.Cleanup(b.end)
+	part := func(i int) task {
+		return task{"CppCompile", fmt.Sprintf("//cc:part%d", i), fmt.Sprintf("sleep 0.%d; wc -c src/main.c > out/part%d.o", i, i), nil, []string{fmt.Sprintf("out/part%d.o", i)}}
 	}
+	for i := range 6 {
+		b.build(part(i))
+	}
+	b.build(part(1)) // from the cache
 	good := task{"CppLink", "//cc:greet", "mkdir -p out/doc; sort words > out/greet; echo doc > out/doc/a.txt; ln -s greet out/link; echo linked; printf '\\033[1mbold\\033[0m\\n' >&2", nil, []string{"out/greet", "out/doc", "out/link"}}
 	s.good = b.build(good)
-	b.build(good) // from the cache
 	s.failed = b.build(task{"Genrule", "//gen:fails", "echo before; echo 'no <such> file' >&2; exit 3", nil, nil})
 	b.build(task{"Genrule", "//gen:fails", "echo before; echo 'no <such> file' >&2; exit 3", nil, nil})
 	b.build(task{"TestRunner", "//cc:greet_test", "id -u > out", []string{"dockerRunAsRoot=true"}, []string{"out"}})
@@ -170,23 +183,25 @@ func (h *hearth) json(t *testing.T, path string) string {
 // shownPage is a page, with the words that must be on it.
 type shownPage struct {
 	name, path string
-	words      []string
+	// shot: there is a picture of it in the documents.
+	shot  bool
+	words []string
 }
 
 func (s *shownConsole) pages() []shownPage {
 	return []shownPage{
-		{"overview", "/", []string{"Overview", "//long:first", "//long:third", "waits for", "idle", "busy", "95 %"}},
-		{"actions", "/actions", []string{"CppCompile //cc:part0", "cached", "exit 3", "//gen:fails"}},
-		{"action", "/actions/" + s.good, []string{"CppLink //cc:greet", "out/greet", "out/doc/", "linked", "bold", "hearth actions rerun", "hearth actions shell", "--rootfs", "bazel build //cc:greet", "<b>odd", "MARKUP", "recycle-runner", "cache_lookup", "nothing but times"}},
-		{"failed", "/actions/" + s.failed, []string{"exit 3", "no <such> file", "the first that is remembered", "It ran in container image host"}},
-		{"running", "/actions/" + s.going, []string{"//long:first", "In flight", "stdout", "execution"}},
-		{"waiting", "/actions/" + s.waiting, []string{"//long:third", "number 1 in the queue", "waits for"}},
-		{"invocations", "/invocations", []string{invocationID}},
-		{"invocation", "/invocations/" + invocationID, []string{"Time line", "first action of this key", "//cc:part5", "Cache misses", "//gen:fails"}},
-		{"runners", "/runners", []string{"busy", "recycle-runner=true", "Ended", "recycle-runner is not true"}},
-		{"runner", "/runners/" + s.runner, []string{"Drift", "first action of this key", "//cc:part0", "Drain"}},
-		{"audit", "/audit", []string{"unsteady", "//gen:stamp", "in a new runner"}},
-		{"store", "/store", []string{"Evicted", "--max-bytes", "hits", "lookups"}},
+		{"overview", "/", true, []string{"Overview", "//long:first", "//long:third", "waits for", "idle", "busy", "95 %"}},
+		{"actions", "/actions", true, []string{"CppCompile //cc:part0", "cached", "exit 3", "//gen:fails"}},
+		{"action", "/actions/" + s.good, true, []string{"CppLink //cc:greet", "out/greet", "out/doc/", "linked", "bold", "hearth actions rerun", "hearth actions shell", "--rootfs", "bazel build //cc:greet", "<b>odd", "MARKUP", "recycle-runner", "cache_lookup", "execution", "the first that is remembered"}},
+		{"failed", "/actions/" + s.failed, false, []string{"exit 3", "no <such> file", "the first that is remembered", "It ran in container image host"}},
+		{"running", "/actions/" + s.going, true, []string{"//long:first", "In flight", "stdout", "execution"}},
+		{"waiting", "/actions/" + s.waiting, false, []string{"//long:third", "number 1 in the queue", "waits for"}},
+		{"invocations", "/invocations", false, []string{invocationID}},
+		{"invocation", "/invocations/" + invocationID, true, []string{"Time line", "first action of this key", "//cc:part5", "Cache misses", "//gen:fails"}},
+		{"runners", "/runners", true, []string{"busy", "recycle-runner=true", "Ended", "recycle-runner is not true"}},
+		{"runner", "/runners/" + s.runner, true, []string{"Drift", "first action of this key", "//cc:part0", "Drain"}},
+		{"audit", "/audit", true, []string{"unsteady", "//gen:stamp", "in a new runner"}},
+		{"store", "/store", true, []string{"Evicted", "--max-bytes", "hits", "lookups"}},
 	}
 }
 
@@ -194,6 +209,7 @@ func (s *shownConsole) pages() []shownPage {
 // night, with the keyboard alone.
 func TestConsole(t *testing.T) {
 	s := newShownConsole(t)
+	t.Run("screenshots", s.makesScreenshots)
 	for _, p := range s.pages() {
 		t.Run(p.name, func(t *testing.T) {
 			s.look(p)
@@ -204,6 +220,7 @@ func TestConsole(t *testing.T) {
 	t.Run("live", s.isLive)
 	t.Run("output", s.followsOutput)
 	t.Run("orders", s.takesOrders)
+	t.Run("again", s.runsAgain)
 }
 
 // look looks at a page, with scripts and without, light and dark.
@@ -365,24 +382,47 @@ func (s *shownConsole) takesOrders(t *testing.T) {
 	s.quiet("orders")
 }
 
-// TestScreenshots makes the pictures of docs/console.md, in the directory that
-// SCREENSHOTS names, or in one that is removed.
-func TestScreenshots(t *testing.T) {
+// makesScreenshots makes the pictures of docs/console.md, in the directory that the
+// variable SCREENSHOTS names, or in one that is removed.
+func (s *shownConsole) makesScreenshots(t *testing.T) {
 	dir := os.Getenv("SCREENSHOTS")
 	if dir == "" {
 		dir = t.TempDir()
 	}
-	s := newShownConsole(t)
 	for _, p := range s.pages() {
+		if !p.shot {
+			continue
+		}
 		s.open(p.path)
 		waitFor(t, "the page is live", func() bool { return s.text("#live") == "live" })
 		if p.name == "running" {
 			waitFor(t, "something is printed", func() bool { return strings.Contains(s.text("pre"), "tick 9") })
 		}
-		s.screenshot(filepath.Join(dir, p.name+".png"), 2400)
+		s.screenshot(filepath.Join(dir, p.name+".png"), 2000)
 	}
 	s.dark(true)
 	s.open("/")
-	s.screenshot(filepath.Join(dir, "dark.png"), 1300)
+	s.screenshot(filepath.Join(dir, "dark.png"), 1000)
+	s.dark(false)
 	s.quiet("screenshots")
+}
+
+// runsAgain types what the page of an action says how to run it again.
+func (s *shownConsole) runsAgain(t *testing.T) {
+	s.builder.end() // which leaves room
+	s.open("/actions/" + s.good)
+	var recipes []string
+	s.evaluate(`[...document.querySelectorAll("#reproduce pre")].map((e) => e.textContent)`, &recipes)
+	if len(recipes) != 4 {
+		t.Fatalf("%q", recipes)
+	}
+	again := strings.Replace(recipes[0], "hearth ", "../bin/hearth ", 1)
+	runProgram(t, "", "sh", "-c", again).want(t, 0, "The same as in the action cache")
+	dir := shortTempDir(t)
+	if e := runProgram(t, dir, "sh", "-ec", recipes[3]).want(t, 0); e.stdout != "linked\n" {
+		t.Errorf("by podman alone: %+v", e)
+	}
+	if made, err := os.ReadFile(filepath.Join(dir, "inputs/out/greet")); err != nil || string(made) != "apple\npear\n" {
+		t.Errorf("%q %v", made, err)
+	}
 }

@@ -15,7 +15,8 @@ import (
 
 // RunLine is the `podman run` that does by hand what Start and Run do, but for the exec
 // server: it runs a command in a container like those of runners, with a directory of the
-// host at a path in it. It is made from the same description as they are.
+// host at a path in it. It is made from the same description as they are. Podman itself
+// adds the variables HOME and HOSTNAME where the command has none of these names.
 func (b *Backend) RunLine(platform runners.Platform, command runners.Command, from, to string) ([]string, error) {
 	s := runners.Spec{Image: runners.Image{Name: platform.Image.Name}, Network: platform.Network}
 	g := b.containerSpec(s)
