@@ -154,13 +154,14 @@ func (p *Pool) judge(r *runner, period int, cpu time.Duration, err error) bool {
 		p.doubtLocked(r, "its CPU time could not be read", err)
 		return false
 	}
+	r.footprint.CPU = cpu
 	now := time.Now()
 	used, window := cpu-r.cpu, now.Sub(r.measured)
 	first := r.measured.IsZero()
 	if !first && float64(used) > burning*float64(window) {
 		return true
 	}
-	r.cpu, r.measured, r.footprint.CPU = cpu, now, cpu
+	r.cpu, r.measured = cpu, now
 	r.looking = false
 	if first {
 		r.lookAt = later(r.idleSince.Add(p.opts.pauseDelay()), now.Add(minWindow))

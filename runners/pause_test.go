@@ -79,6 +79,21 @@ func TestAdaptivePauseFreezesWhatBurns(t *testing.T) {
 	})
 }
 
+// What a look at the CPU time finds is told of the runner.
+func TestCPUTimeIsTold(t *testing.T) {
+	inBubble(t, runners.Options{IdleTimeout: time.Hour}, func(r *rig) {
+		id := r.use(r.recycled()).RunnerID
+		r.fake.SetCPU(id, func() time.Duration { return 3 * time.Second })
+		if cpu := r.pool.Snapshot()[0].Footprint.CPU; cpu != 0 {
+			t.Errorf("before it was looked at: %v", cpu)
+		}
+		at(time.Minute)
+		if cpu := r.pool.Snapshot()[0].Footprint.CPU; cpu != 3*time.Second {
+			t.Errorf("%v", cpu)
+		}
+	})
+}
+
 func TestAdaptivePauseLooksAgainEverMoreRarely(t *testing.T) {
 	inBubble(t, runners.Options{IdleTimeout: time.Hour}, func(r *rig) {
 		id := r.use(r.recycled()).RunnerID

@@ -58,6 +58,9 @@ func TestEvictsTheLeastRecentlyUsed(t *testing.T) {
 	mustHold(t, s, all['c'])
 	add('f', 2)
 	mustHoldOnly(t, s, all, "cef")
+	if is := d.Stats(); is.Evicted != 3 || is.EvictedBytes != 3*blockSize {
+		t.Errorf("it says that it evicted %d blobs of %d bytes", is.Evicted, is.EvictedBytes)
+	}
 	release := s.Lease([]cas.Digest{cas.SHA256.Sum(all['e'])})
 	add('g', 1)
 	add('h', 2)

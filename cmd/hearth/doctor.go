@@ -21,7 +21,7 @@ type doctorCmd struct {
 	PodmanSocket string `help:"Socket of a podman service." placeholder:"PATH"`
 	ExecServer   string `help:"The hearth-execserver program; default: the one beside this program." name:"execserver" placeholder:"FILE"`
 	Listen       string `help:"Address where a server would serve the Remote Execution API." default:"127.0.0.1:8980"`
-	Console      string `help:"Address where a server would serve the status pages." default:"127.0.0.1:8981"`
+	Console      string `help:"Address where a server would serve the console." default:"127.0.0.1:8981"`
 	JSON         bool   `help:"Print JSON." name:"json"`
 
 	Pull             []string      `help:"Instead of the checks: pull a container image ahead, or its newest version. A server may be using the data directory." placeholder:"IMAGE"`

@@ -10,7 +10,7 @@ import (
 type machineFlags struct {
 	containerFlags
 
-	Console   string    `help:"Address of the status pages." default:"127.0.0.1:8981"`
+	Console   string    `help:"Address of the console." default:"127.0.0.1:8981"`
 	MaxBytes  bytesFlag `help:"Most that the store holds, such as 50GiB; 0 takes four fifths of what the file system can give." default:"0"`
 	MaxQueued int       `help:"Most actions that wait." default:"100000"`
 

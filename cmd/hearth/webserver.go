@@ -38,7 +38,7 @@ var (
 
 // Status implements console.Source.
 func (s *stack) Status() console.Status {
-	return console.Status{Version: version(), Started: s.started, Endpoint: s.endpoint, Load: s.scheduler.Load()}
+	return console.Status{Version: version(), Started: s.started, Endpoint: s.endpoint, Worker: s.worker != nil, Load: s.scheduler.Load()}
 }
 
 // StoreStatus implements console.StoreSource.

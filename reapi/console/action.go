@@ -136,9 +136,10 @@ func (p *pages) action(r *http.Request) (look, error) {
 		if kept == nil || kept.of != shown.state() {
 			kept = p.details(r, shown)
 			kept.of = shown.state()
+			shown.Details = kept
+			kept.recipes = p.recipes(r, shown)
 		}
-		shown.Details = kept
-		shown.Reproduce = p.recipes(r, shown)
+		shown.Details, shown.Reproduce = kept, kept.recipes
 		return &page{title: "Action " + short(shown.Digest), section: "Actions", template: "action.html", data: shown}, nil
 	}, nil
 }

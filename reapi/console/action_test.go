@@ -69,6 +69,15 @@ func TestActionPage(t *testing.T) {
 	r.want("reader", "/actions/"+good.Hash(), "from the action cache", "printed ")
 }
 
+// A worker does not know where the clients of its cluster send their actions.
+func TestPagesOfAWorker(t *testing.T) {
+	r := newRig(t)
+	r.status.Worker = true
+	r.want("operator", "/", "Working for grpc://here", "The scheduler sends some")
+	d := r.observe("", "one", nil)
+	r.want("operator", "/actions/"+d.Hash(), "--endpoint=grpc://FRONTEND", "--remote_executor=grpc://FRONTEND")
+}
+
 // What was evicted is named, and the rest is shown.
 func TestActionPageOfWhatIsGone(t *testing.T) {
 	r := newRig(t)

@@ -40,6 +40,7 @@ type Details struct {
 	digest   cas.Digest
 	instance *execution.Instance
 	plan     *execution.Plan
+	recipes  []Recipe
 }
 
 // Output is something that an action made.

@@ -76,6 +76,7 @@ func (p *pages) log(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	e := &events{w: w, control: http.NewResponseController(w)}
+	defer e.close()
 	send := e.text
 	if wanted(r) == asStream {
 		opened, done, err := p.openStream(w)

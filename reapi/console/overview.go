@@ -12,11 +12,13 @@ import (
 
 // Status is what the overview shows.
 type Status struct {
-	Version  string         `json:"version"`
-	Started  time.Time      `json:"started"`
-	Endpoint string         `json:"endpoint"`
-	Load     execution.Load `json:"load"`
-	Runners  []*Runner      `json:"runners"`
+	Version  string    `json:"version"`
+	Started  time.Time `json:"started"`
+	Endpoint string    `json:"endpoint"`
+	// Worker: the endpoint is that of a scheduler, which sends actions here.
+	Worker  bool           `json:"worker,omitempty"`
+	Load    execution.Load `json:"load"`
+	Runners []*Runner      `json:"runners"`
 	// Running and Waiting are the actions in flight.
 	Running []*Ongoing `json:"running"`
 	Waiting []*Ongoing `json:"waiting"`

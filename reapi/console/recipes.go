@@ -29,7 +29,7 @@ type Engine interface {
 // recipes say how a person can run the action again.
 func (p *pages) recipes(r *http.Request, a *ActionPage) []Recipe {
 	base := baseOf(r)
-	flags := []string{a.Function + ":" + a.Digest, "--endpoint=" + p.Source.Status().Endpoint, "--console=" + base}
+	flags := []string{a.Function + ":" + a.Digest, "--endpoint=" + p.endpoint(), "--console=" + base}
 	if a.Instance != "" {
 		flags = append(flags, "--instance="+a.Instance)
 	}
@@ -43,6 +43,14 @@ func (p *pages) recipes(r *http.Request, a *ActionPage) []Recipe {
 		list = append(list, one)
 	}
 	return list
+}
+
+// endpoint is where clients ask for actions. A worker does not know that of its cluster.
+func (p *pages) endpoint() string {
+	if s := p.Source.Status(); !s.Worker {
+		return s.Endpoint
+	}
+	return "grpc://FRONTEND"
 }
 
 // baseOf is the console's address as the caller knows it.
@@ -61,7 +69,7 @@ func (p *pages) bazelRecipe(a *ActionPage) Recipe {
 	} else if len(a.Going) > 0 && a.Going[0].Target != "" {
 		target = a.Going[0].Target
 	}
-	args := []string{"bazel", "build", target, "--remote_executor=" + p.Source.Status().Endpoint}
+	args := []string{"bazel", "build", target, "--remote_executor=" + p.endpoint()}
 	if a.Instance != "" {
 		args = append(args, "--remote_instance_name="+a.Instance)
 	}

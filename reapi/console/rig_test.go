@@ -35,12 +35,18 @@ func (o opened) Instance(tenant, name string) (*execution.Instance, bool) {
 	return i, ok
 }
 
+// reported is a status that a test can change before it looks.
+type reported struct{ is *console.Status }
+
+func (s reported) Status() console.Status { return *s.is }
+
 // rig is a console of a server that runs actions on fake runners, in the instance name
 // "team" of two tenants: "" and "b".
 type rig struct {
 	testing.TB
 
 	url       string
+	status    *console.Status
 	instances opened
 	history   *execution.History
 	scheduler *execution.Scheduler
@@ -52,6 +58,7 @@ type rig struct {
 func newRig(t testing.TB) *rig {
 	t.Helper()
 	r := &rig{TB: t, instances: opened{}, fake: runnertest.NewFake(), stops: make(chan struct{})}
+	r.status = &console.Status{Version: "1", Endpoint: "grpc://here"}
 	var stagers []*tree.Copier
 	for _, tenant := range []string{"", "b"} {
 		store := memory.New(64 << 20)
@@ -76,7 +83,7 @@ func newRig(t testing.TB) *rig {
 	})
 	r.schedule(stagers)
 	handler, err := console.Handler(console.Options{
-		Source: fixed{Version: "1", Endpoint: "grpc://here"}, Actions: r.history, Runners: r.pool, InFlight: r.scheduler, Instances: r.instances,
+		Source: reported{r.status}, Actions: r.history, Runners: r.pool, InFlight: r.scheduler, Instances: r.instances,
 		Store: stored{Blobs: 3, Bytes: 10, MaxBytes: 40, Evicted: 7, EvictedBytes: 70}, Engine: engine{},
 		Access: byToken{
 			"operator": access.Everybody(),

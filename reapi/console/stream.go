@@ -48,7 +48,8 @@ func (p *pages) openStream(w http.ResponseWriter) (e *events, done func(), err e
 	}
 	w.Header().Set("Content-Type", "text/event-stream")
 	w.WriteHeader(http.StatusOK)
-	return &events{w: w, control: http.NewResponseController(w)}, func() { <-p.streams }, nil
+	e = &events{w: w, control: http.NewResponseController(w)}
+	return e, func() { e.close(); <-p.streams }, nil
 }
 
 // follow sends what has changed since last.
@@ -94,6 +95,11 @@ func (p *pages) mainOf(now look) ([]byte, error) {
 type events struct {
 	w       http.ResponseWriter
 	control *http.ResponseController
+}
+
+// close lets the connection be used for something else.
+func (e *events) close() {
+	_ = e.control.SetWriteDeadline(time.Time{}) // a connection that is lost is not used again
 }
 
 // send sends one, whose ID the browser tells if it has to connect again. The data is

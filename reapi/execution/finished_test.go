@@ -123,6 +123,40 @@ func TestObserverHearsOfTheRest(t *testing.T) {
 	}
 }
 
+// Results are told apart by what clients use of them, although they are not kept.
+func TestFingerprints(t *testing.T) {
+	file := func(name, text string) *repb.OutputFile {
+		return &repb.OutputFile{Path: name, Digest: cas.SHA256.Sum([]byte(text)).Proto()}
+	}
+	of := func(r *repb.ActionResult) (outputs, printed string) {
+		executor, told := observe(executorFunc(func(context.Context, *execution.Task, execution.Report) *execution.Outcome {
+			return &execution.Outcome{Result: r}
+		}))
+		executor.Execute(t.Context(), &execution.Task{Instance: newInstance(""), ActionDigest: cas.SHA256.Sum(nil), Action: &repb.Action{}}, noReport)
+		return (*told)[0].Outputs, (*told)[0].Printed
+	}
+	if outputs, printed := of(nil); outputs != "" || printed != "" {
+		t.Errorf("without a result: %q, %q", outputs, printed)
+	}
+	outputs, printed := of(&repb.ActionResult{OutputFiles: []*repb.OutputFile{file("a", "1"), file("b", "2")}, StdoutDigest: file("", "said").Digest})
+	for _, tc := range []struct {
+		name                     string
+		result                   *repb.ActionResult
+		sameOutputs, samePrinted bool
+	}{
+		{"in another order", &repb.ActionResult{OutputFiles: []*repb.OutputFile{file("b", "2"), file("a", "1")}, StdoutDigest: file("", "said").Digest}, true, true},
+		{"another file", &repb.ActionResult{OutputFiles: []*repb.OutputFile{file("a", "1"), file("b", "3")}, StdoutDigest: file("", "said").Digest}, false, true},
+		{"another exit code", &repb.ActionResult{ExitCode: 1, OutputFiles: []*repb.OutputFile{file("a", "1"), file("b", "2")}, StdoutDigest: file("", "said").Digest}, false, true},
+		{"to the other stream", &repb.ActionResult{OutputFiles: []*repb.OutputFile{file("a", "1"), file("b", "2")}, StderrDigest: file("", "said").Digest}, true, false},
+		{"in the result itself", &repb.ActionResult{OutputFiles: []*repb.OutputFile{file("a", "1"), file("b", "2")}, StdoutRaw: []byte("else")}, true, false},
+	} {
+		o, p := of(tc.result)
+		if (o == outputs) != tc.sameOutputs || (p == printed) != tc.samePrinted {
+			t.Errorf("%s: %q, %q; before %q, %q", tc.name, o, p, outputs, printed)
+		}
+	}
+}
+
 // REAPI I1: whatever a client sends, little of it is kept.
 func TestFinishedIsBounded(t *testing.T) {
 	instance := newInstance("")
