@@ -127,6 +127,7 @@ func (p *pages) action(r *http.Request) (look, error) {
 			if len(runs) == 0 {
 				return nil, notFoundAction(digest)
 			}
+			p.describe(r, runs)
 			return &page{data: runs}, nil
 		}
 		shown := &ActionPage{Runs: compared(runs)}

@@ -56,6 +56,7 @@ func TestActionPage(t *testing.T) {
 		"--endpoint=grpc://here", "--console=http://127.0.0.1", "--instance=team", "bazel build", "--remote_instance_name=team",
 		"podman run", "./inputs:/hearth/work/root", "mkdir -p inputs inputs/out", "format=tar", "chown -R 65534:65534 inputs", "platform sets are left out",
 		"first action of this key", "the first that is remembered", "cold")
+	r.wantDetails(path)
 	// In the action cache there is the result of a run that ended well.
 	good := r.observe("", "two", func(f *execution.Finished) { f.Result, f.ExitCode = nil, 0 })
 	if text := r.want("reader", "/actions/"+good.Hash(), "No result of it is kept"); strings.Contains(text, "printed ") {
@@ -67,6 +68,21 @@ func TestActionPage(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.want("reader", "/actions/"+good.Hash(), "from the action cache", "printed ")
+}
+
+// wantDetails checks that programs get what is on the page.
+func (r *rig) wantDetails(path string) {
+	r.Helper()
+	_, text := askAs(r, r.url+path, "Bearer reader")
+	var runs []console.Action
+	if err := json.Unmarshal([]byte(text), &runs); err != nil || len(runs) != 1 || runs[0].Details == nil {
+		r.Fatalf("%s %v", text, err)
+	}
+	d := runs[0].Details
+	if d.Problem != "" || len(d.Arguments) != 3 || len(d.Environment) != 1 || d.Environment[0].Value != hostile || len(d.Inputs) != 3 || len(d.Outputs) != 3 ||
+		len(d.Reproduce) != 4 || len(d.Platform) < 4 || strings.Contains(text, "hush") {
+		r.Errorf("%s", text)
+	}
 }
 
 // A worker does not know where the clients of its cluster send their actions.
@@ -166,6 +182,10 @@ func TestActionThatGoesOn(t *testing.T) {
 		}
 	}
 	events := r.stream("reader", "/"+op.Name()+"/stdout", "6")
+	again := r.stream("reader", "/"+op.Name()+"/stdout?offset=6", "")
+	if e := again.next(); string(e.bytes()) != hostile+"\n" {
+		t.Errorf("from an offset on: %+v", e)
+	}
 	first := events.next()
 	if first.name != "print" || string(first.bytes()) != hostile+"\n" {
 		t.Errorf("after an offset: %+v %s", first, first.bytes())

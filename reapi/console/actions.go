@@ -49,6 +49,8 @@ type Action struct {
 	// Result is an ActionResult that the action cache does not have. It is left
 	// out of lists.
 	Result json.RawMessage `json:"result,omitempty"`
+	// Details are what the store has; they are left out of lists, too.
+	Details *Described `json:"details,omitempty"`
 }
 
 // Phase is a part of a run.

@@ -25,7 +25,7 @@ func (b byToken) Authenticate(_ context.Context, c access.Credentials) (*access.
 
 var _ access.Authenticator = byToken{}
 
-func askAs(t *testing.T, url, header string) (int, string) {
+func askAs(t testing.TB, url, header string) (int, string) {
 	t.Helper()
 	req, err := http.NewRequest(http.MethodGet, url, http.NoBody)
 	if err != nil {

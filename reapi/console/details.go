@@ -45,11 +45,13 @@ type Details struct {
 
 // Output is something that an action made.
 type Output struct {
-	Path, Kind string
-	Size       int64
-	Executable bool
+	Path       string `json:"path"`
+	Kind       string `json:"kind"` // file, directory or link
+	Size       int64  `json:"size,omitempty"`
+	Executable bool   `json:"executable,omitempty"`
 	// URL is where it is, if it is a file or directory; Target where a link points to.
-	URL, Target string
+	URL    string `json:"url,omitempty"`
+	Target string `json:"target,omitempty"`
 }
 
 // Printed is one of the streams of an action that ended.

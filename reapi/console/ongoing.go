@@ -1,6 +1,7 @@
 package console
 
 import (
+	"cmp"
 	"net/http"
 	"strconv"
 	"strings"
@@ -112,8 +113,8 @@ func (p *pages) openLog(r *http.Request) (follower, error) {
 		return nil, notFound("its command does not run yet, so that nothing is printed")
 	}
 	return func(r *http.Request, send func(int64, []byte) error) error {
-		// Where a browser was when its connection was lost.
-		offset, err := strconv.ParseInt(r.Header.Get("Last-Event-ID"), 10, 64)
+		// Where a browser was when its connection was lost, or where it wants to begin.
+		offset, err := strconv.ParseInt(cmp.Or(r.Header.Get("Last-Event-ID"), r.URL.Query().Get("offset")), 10, 64)
 		if err != nil || offset < 0 {
 			offset = 0
 		}

@@ -15,8 +15,9 @@ import (
 
 // Recipe is a way to run an action again.
 type Recipe struct {
-	Name, Why string
-	Lines     []string
+	Name  string   `json:"name"`
+	Why   string   `json:"why"`
+	Lines []string `json:"lines,omitempty"`
 }
 
 // Engine tells how a person starts a container like those of this server.

@@ -64,24 +64,34 @@
     follow();
   };
 
-  // follow appends what a running action prints to the elements that ask for it.
+  // What running actions print is appended to the elements that ask for it. A browser
+  // has few connections to a server: a page that nobody sees gives back its own, and goes
+  // on where it was.
   const most = 1 << 20;
+  const logs = [];
+  const read = (log) => {
+    log.source = new EventSource(`${log.address}?offset=${log.offset}`);
+    log.source.addEventListener("print", (event) => {
+      if (!log.element.isConnected) return log.source.close();
+      log.offset = event.lastEventId;
+      const bytes = Uint8Array.from(atob(JSON.parse(event.data)), (c) => c.charCodeAt(0));
+      const element = log.element;
+      const end = element.scrollHeight - element.scrollTop - element.clientHeight < 20;
+      log.text.appendData(log.decoder.decode(bytes, { stream: true }).replace(/\x1b\[[0-9;?]*[ -/]*[@-~]/g, ""));
+      if (log.text.length > most) log.text.deleteData(0, log.text.length - most);
+      if (end) element.scrollTop = element.scrollHeight;
+    });
+    log.source.addEventListener("end", () => {
+      log.source.close();
+      logs.splice(logs.indexOf(log), 1);
+    });
+  };
   const follow = () => {
-    for (const log of main.querySelectorAll("pre[data-log]")) {
-      const address = log.dataset.log;
-      log.removeAttribute("data-log");
-      const source = new EventSource(address);
-      const decoder = new TextDecoder();
-      const text = log.appendChild(document.createTextNode(""));
-      source.addEventListener("print", (event) => {
-        if (!log.isConnected) return source.close();
-        const bytes = Uint8Array.from(atob(JSON.parse(event.data)), (c) => c.charCodeAt(0));
-        const end = log.scrollHeight - log.scrollTop - log.clientHeight < 20;
-        text.appendData(decoder.decode(bytes, { stream: true }).replace(/\x1b\[[0-9;?]*[ -/]*[@-~]/g, ""));
-        if (text.length > most) text.deleteData(0, text.length - most);
-        if (end) log.scrollTop = log.scrollHeight;
-      });
-      source.addEventListener("end", () => source.close());
+    for (const element of main.querySelectorAll("pre[data-log]")) {
+      const log = { element, address: element.dataset.log, offset: 0, decoder: new TextDecoder(), text: element.appendChild(document.createTextNode("")) };
+      element.removeAttribute("data-log");
+      logs.push(log);
+      read(log);
     }
   };
 
@@ -107,9 +117,11 @@
     if (document.hidden) {
       if (source) source.close();
       source = null;
+      for (const log of logs) log.source.close();
       say("off", "paused");
     } else if (!source) {
       connect();
+      for (const log of logs) read(log);
     }
   });
   follow();
