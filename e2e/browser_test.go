@@ -195,7 +195,7 @@ func fewColours(full image.Image) *image.Paletted {
 	}
 	slices.SortFunc(colours, func(a, b color.RGBA) int { return cmp.Compare(count[b], count[a]) })
 	palette := color.Palette{}
-	const most, alike = 48, 20
+	const most, alike = 96, 14
 	far := func(a, b uint8) int { return max(int(a)-int(b), int(b)-int(a)) }
 	for _, c := range colours {
 		near := slices.ContainsFunc(palette, func(other color.Color) bool {

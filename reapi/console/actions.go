@@ -110,6 +110,14 @@ func (a *Action) Class() string {
 	}
 }
 
+// Light is the colour of its result, which says nothing of the runner.
+func (a *Action) Light() string {
+	if class := a.Class(); class != "cold" {
+		return class
+	}
+	return "warm"
+}
+
 // URL of its page.
 func (a *Action) URL() string { return "/actions/" + a.Digest }
 
