@@ -1,6 +1,7 @@
 package podman
 
 import (
+	"errors"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -18,6 +19,9 @@ import (
 // host at a path in it. It is made from the same description as they are. Podman itself
 // adds the variables HOME and HOSTNAME where the command has none of these names.
 func (b *Backend) RunLine(platform runners.Platform, command runners.Command, from, to string) ([]string, error) {
+	if b.host.skeleton != "" {
+		return nil, errors.New("this hearth is an ordinary user's, whose containers are in a user namespace of its own: hearth actions shell gets there")
+	}
 	s := runners.Spec{Image: runners.Image{Name: platform.Image.Name}, Network: platform.Network}
 	g := b.containerSpec(s)
 	host := platform.Image.Name == runners.HostImage
