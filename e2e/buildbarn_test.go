@@ -27,6 +27,7 @@ func TestBuildbarn(t *testing.T) {
 			if len(w.actions(t)) == 0 {
 				t.Errorf("worker %d ran nothing", i+1)
 			}
+			w.showsWhatItRan(t)
 		}
 		c.want(t, 0, []string{"clean"})
 		again := c.want(t, 0, []string{"test", "//..."}, "5 tests pass.").processes(t)
@@ -57,6 +58,27 @@ func TestBuildbarn(t *testing.T) {
 	for _, w := range []*worker{first, second} {
 		w.stop(t)
 	}
+}
+
+// showsWhatItRan: the console of a worker has the same as that of a server, from the
+// cluster's storage.
+func (w *worker) showsWhatItRan(t *testing.T) {
+	t.Helper()
+	if overview := w.json(t, "/"); !strings.Contains(overview, `"worker":true`) {
+		t.Errorf("its overview: %s", overview)
+	}
+	for _, a := range w.actions(t)[:1] {
+		about := w.json(t, "/actions/"+a.Digest)
+		for _, part := range []string{`"arguments":[`, `"inputs":[`, `"outputs":[`, `grpc://FRONTEND`, `"By podman alone"`} {
+			if !strings.Contains(about, part) {
+				t.Errorf("%s is not told of action %s: %s", part, a.Digest, about)
+			}
+		}
+		if strings.Contains(about, `"problem"`) {
+			t.Errorf("action %s: %s", a.Digest, about)
+		}
+	}
+	w.json(t, "/store")
 }
 
 // slowBuild is a build of actions that take a while.
