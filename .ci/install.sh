@@ -16,6 +16,7 @@ run  netavark    netavark           netavark            netavark     netavark   
 run  crun        crun               crun                crun         crun            crun
 run  runc        runc               runc                runc         runc            runc
 run  iptables    iptables           iptables            iptables     iptables        iptables
+run  newuidmap   uidmap             shadow-utils        shadow-uidmap shadow        shadow
 test git         git                git                 git          git             git
 test gcc         gcc                gcc                 gcc          gcc             gcc
 test g++         g++                gcc-c++             g++          gcc             gcc-c++
@@ -30,7 +31,6 @@ test fsck.erofs  erofs-utils        erofs-utils         erofs-utils  erofs-utils
 test groff       groff-base         groff-base          groff        groff           groff
 test ip          iproute2           iproute             iproute2     iproute2        iproute2
 test mount       mount              util-linux          mount        util-linux      util-linux
-test newuidmap   uidmap             shadow-utils        shadow-uidmap shadow         shadow
 test ps          procps             procps-ng           procps       procps-ng       procps
 test protoc      protobuf-compiler  protobuf-compiler   protobuf     protobuf        protobuf-devel
 test systemd-analyze systemd        systemd             -            systemd         systemd
@@ -49,6 +49,8 @@ have() {
   case $1 in
   netavark) [ -x /usr/lib/podman/netavark ] || [ -x /usr/libexec/podman/netavark ] || command -v netavark ;;
   crun) hybrid || command -v crun || command -v runc ;;
+  # Ordinary users need it, and so do the tests that are some.
+  newuidmap) { [ "$group" = run ] && [ "$(id -u)" = 0 ]; } || command -v newuidmap ;;
   # Where hearth chooses runc, tests see what it says of crun.
   both-runtimes) command -v crun ;;
   runc) ! hybrid || command -v runc ;;
