@@ -81,7 +81,7 @@ func clampPriority(p int32) int32 { return max(-priorityRange, min(priorityRange
 
 func watch(op *execution.Operation, stream operationStream, hints inlineHints) error {
 	err := op.Watch(stream.Context(), func(state execution.State) error {
-		message, err := operationMessage(stream.Context(), op, state, hints)
+		message, err := operationMessage(stream.Context(), op.Name(), op, state, hints)
 		if err != nil {
 			return err
 		}
@@ -90,9 +90,15 @@ func watch(op *execution.Operation, stream operationStream, hints inlineHints) e
 	return rpcError(err)
 }
 
-// operationMessage is what a client sees of an operation. Operation.error is
-// never set: what goes wrong with a run is told in the response (REAPI F3).
-func operationMessage(ctx context.Context, op *execution.Operation, state execution.State, hints inlineHints) (*longrunningpb.Operation, error) {
+// OperationMessage is what a client sees of an operation that it knows by the name,
+// whose request had the hints what to inline.
+func OperationMessage(ctx context.Context, name string, op *execution.Operation, state execution.State, hints *repb.ExecuteRequest) (*longrunningpb.Operation, error) {
+	return operationMessage(ctx, name, op, state, hints)
+}
+
+// operationMessage makes the message. Operation.error is never set: what goes wrong
+// with a run is told in the response (REAPI F3).
+func operationMessage(ctx context.Context, name string, op *execution.Operation, state execution.State, hints inlineHints) (*longrunningpb.Operation, error) {
 	told := &repb.ExecuteOperationMetadata{
 		Stage:          state.Stage(),
 		ActionDigest:   op.Action().Proto(),
@@ -109,7 +115,7 @@ func operationMessage(ctx context.Context, op *execution.Operation, state execut
 	if err != nil {
 		return nil, fmt.Errorf("encode operation metadata: %w", err)
 	}
-	message := &longrunningpb.Operation{Name: op.Name(), Metadata: md}
+	message := &longrunningpb.Operation{Name: name, Metadata: md}
 	if !state.Done() {
 		return message, nil
 	}
@@ -163,14 +169,14 @@ func overrides(ctx context.Context) []runners.Property {
 	return props
 }
 
-// metadataHeader carries a serialised RequestMetadata.
-const metadataHeader = "build.bazel.remote.execution.v2.requestmetadata-bin"
+// MetadataHeader carries a serialised RequestMetadata.
+const MetadataHeader = "build.bazel.remote.execution.v2.requestmetadata-bin"
 
 // requestMetadata is what the client says about itself; nothing it says is
 // trusted, and nonsense is as good as silence (REAPI I1).
 func requestMetadata(ctx context.Context) *repb.RequestMetadata {
 	m := &repb.RequestMetadata{}
-	values := metadata.ValueFromIncomingContext(ctx, metadataHeader)
+	values := metadata.ValueFromIncomingContext(ctx, MetadataHeader)
 	if len(values) == 0 || proto.Unmarshal([]byte(values[0]), m) != nil {
 		return &repb.RequestMetadata{}
 	}

@@ -57,7 +57,7 @@ func (s *operationsServer) GetOperation(ctx context.Context, req *longrunningpb.
 // messageOf is what a client hears of an operation that it did not get from its
 // own Execute: nothing is inlined.
 func messageOf(ctx context.Context, op *execution.Operation, state execution.State) (*longrunningpb.Operation, error) {
-	message, err := operationMessage(ctx, op, state, &repb.ExecuteRequest{})
+	message, err := operationMessage(ctx, op.Name(), op, state, &repb.ExecuteRequest{})
 	return message, rpcError(err)
 }
 

@@ -63,6 +63,7 @@ func (c *backingFlags) validate(listen string, instances []string) error {
 // are none.
 type backing struct {
 	flags   backingFlags
+	shown   func(endpoint string) []grpc.DialOption // what else a server is shown
 	logger  *slog.Logger
 	blobs   *grpc.ClientConn // nil without --cas
 	results *grpc.ClientConn // the same, unless there is --ac
@@ -77,8 +78,9 @@ func (b *backing) address() string {
 	return b.flags.CAS
 }
 
-func (c *backingFlags) open(logger *slog.Logger) (*backing, error) {
-	b := &backing{flags: *c, logger: logger}
+// open connects to the servers. Shown may be nil.
+func (c *backingFlags) open(logger *slog.Logger, shown func(endpoint string) []grpc.DialOption) (*backing, error) {
+	b := &backing{flags: *c, logger: logger, shown: shown}
 	if c.CAS == "" {
 		return b, nil
 	}
@@ -96,7 +98,11 @@ func (c *backingFlags) open(logger *slog.Logger) (*backing, error) {
 }
 
 func (b *backing) dial(endpoint string) (*grpc.ClientConn, error) {
-	conn, err := b.flags.Identity.dial(endpoint, passTraceOn()...)
+	options := passTraceOn()
+	if b.shown != nil {
+		options = append(options, b.shown(endpoint)...)
+	}
+	conn, err := b.flags.Identity.dial(endpoint, options...)
 	if err != nil {
 		return nil, err
 	}

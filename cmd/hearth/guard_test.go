@@ -94,16 +94,16 @@ func secretFile(t *testing.T, text string) string {
 func TestClientCertificates(t *testing.T) {
 	cert, key, _ := writeCertificate(t) // which signs itself, so that it is its own authority
 	s := serve(t, "127.0.0.1:0", t.TempDir(), "--execserver=/bin/true", "--tls-cert="+cert, "--tls-key="+key, "--tls-client-ca="+cert)
-	with := &identityFlags{TLSCA: cert, TLSClientCert: cert, TLSClientKey: key}
+	with := &identityFlags{trustFlags: trustFlags{TLSCA: cert, TLSClientCert: cert, TLSClientKey: key}}
 	if err := with.capabilities(t, s.endpoint); err != nil {
 		t.Errorf("with: %v", err)
 	}
-	without := &identityFlags{TLSCA: cert}
+	without := &identityFlags{trustFlags: trustFlags{TLSCA: cert}}
 	if err := without.capabilities(t, s.endpoint); err == nil || !strings.Contains(err.Error(), "Unauthenticated") || !strings.Contains(err.Error(), "--tls_client_certificate") {
 		t.Errorf("without: %v", err)
 	}
 	other, otherKey, _ := writeCertificate(t)
-	strange := &identityFlags{TLSCA: cert, TLSClientCert: other, TLSClientKey: otherKey}
+	strange := &identityFlags{trustFlags: trustFlags{TLSCA: cert, TLSClientCert: other, TLSClientKey: otherKey}}
 	if err := strange.capabilities(t, s.endpoint); err == nil {
 		t.Error("a certificate of another authority is let in")
 	}
@@ -119,7 +119,7 @@ func TestRereading(t *testing.T) {
 	}
 	writePrincipals(t, file, entry("one"))
 	s := serve(t, "127.0.0.1:0", t.TempDir(), "--execserver=/bin/true", "--tls-cert="+cert, "--tls-key="+key, "--credentials="+file)
-	one, two := &identityFlags{TLSCA: cert, TokenFile: secretFile(t, "one")}, &identityFlags{TLSCA: cert, TokenFile: secretFile(t, "two")}
+	one, two := &identityFlags{trustFlags: trustFlags{TLSCA: cert}, TokenFile: secretFile(t, "one")}, &identityFlags{trustFlags: trustFlags{TLSCA: cert}, TokenFile: secretFile(t, "two")}
 	if err := one.capabilities(t, s.endpoint); err != nil {
 		t.Fatal(err)
 	}

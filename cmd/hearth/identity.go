@@ -20,30 +20,38 @@ import (
 
 // identityFlags say who a client is, and which servers it believes.
 type identityFlags struct {
-	TokenFile     string `help:"File with the token to show to the server." placeholder:"FILE"`
+	TokenFile string `help:"File with the token to show to the server." placeholder:"FILE"`
+	trustFlags
+}
+
+// trustFlags say which servers are believed, and which certificate they are shown.
+type trustFlags struct {
 	TLSCA         string `help:"File with the certificates that sign the server's; default: those that this host trusts." name:"tls-ca" placeholder:"FILE"`
 	TLSClientCert string `help:"File with the certificate to show to the server." name:"tls-client-cert" placeholder:"FILE"`
 	TLSClientKey  string `help:"File with the key of that certificate." name:"tls-client-key" placeholder:"FILE"`
 }
 
 // token reads the file each time, since tokens are replaced while programs run.
-func (c *identityFlags) token() (string, error) {
-	if c.TokenFile == "" {
+func (c *identityFlags) token() (string, error) { return readSecret("--token-file", c.TokenFile) }
+
+// readSecret reads the file that a flag names, if it does.
+func readSecret(flag, file string) (string, error) {
+	if file == "" {
 		return "", nil
 	}
-	text, err := os.ReadFile(c.TokenFile)
+	text, err := os.ReadFile(file)
 	if err != nil {
-		return "", fmt.Errorf("--token-file: %w", err)
+		return "", fmt.Errorf("%s: %w", flag, err)
 	}
-	token := strings.TrimSpace(string(text))
-	if token == "" {
-		return "", fmt.Errorf("--token-file %s is empty", c.TokenFile)
+	secret := strings.TrimSpace(string(text))
+	if secret == "" {
+		return "", fmt.Errorf("%s %s is empty", flag, file)
 	}
-	return token, nil
+	return secret, nil
 }
 
 // tls is how to speak TLS, where that is spoken.
-func (c *identityFlags) tls() (*tls.Config, error) {
+func (c *trustFlags) tls() (*tls.Config, error) {
 	config := &tls.Config{MinVersion: tls.VersionTLS12}
 	if c.TLSCA != "" {
 		text, err := os.ReadFile(c.TLSCA)
@@ -71,21 +79,25 @@ func (c *identityFlags) tls() (*tls.Config, error) {
 // dial makes a connection to a server of the Remote Execution API, or another that
 // speaks gRPC.
 func (c *identityFlags) dial(endpoint string, more ...grpc.DialOption) (*grpc.ClientConn, error) {
+	if _, err := c.token(); err != nil {
+		return nil, err
+	}
+	if c.TokenFile != "" {
+		more = append(more, grpc.WithPerRPCCredentials(bearer{c}))
+	}
+	return c.trustFlags.dial(endpoint, more...)
+}
+
+// dial makes a connection on which nothing is shown but the certificate.
+func (c *trustFlags) dial(endpoint string, more ...grpc.DialOption) (*grpc.ClientConn, error) {
 	config, err := c.tls()
 	if err != nil {
 		return nil, err
 	}
-	if _, err := c.token(); err != nil {
-		return nil, err
-	}
-	options := more
 	if strings.HasPrefix(endpoint, "grpcs://") {
-		options = append(options, grpc.WithTransportCredentials(credentials.NewTLS(config)))
+		more = append(more, grpc.WithTransportCredentials(credentials.NewTLS(config)))
 	}
-	if c.TokenFile != "" {
-		options = append(options, grpc.WithPerRPCCredentials(bearer{c}))
-	}
-	return remote.Dial(endpoint, options...)
+	return remote.Dial(endpoint, more...)
 }
 
 // bearer shows the token with each call.

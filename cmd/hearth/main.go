@@ -36,7 +36,7 @@ type cli struct {
 	LogFormat string     `help:"How the log is written: text or json." enum:"text,json" default:"text"`
 
 	Serve      serveCmd      `cmd:"" help:"Serve the Remote Execution API: a bazel --remote_executor."`
-	Worker     workerCmd     `cmd:"" help:"Run actions for a Buildbarn cluster, as one of its workers."`
+	Worker     workerCmd     `cmd:"" help:"Run actions for a cluster, as one of its workers: of Buildbarn, or of BuildBuddy."`
 	Runner     runnerCmd     `cmd:"" help:"Run commands in containers for a stock bb_worker, in place of bb_runner."`
 	Actions    actionsCmd    `cmd:"" help:"Look at actions that a server ran, and run them again."`
 	Runners    runnersCmd    `cmd:"" help:"Look at the containers of a server, and end them."`

@@ -15,7 +15,6 @@ import (
 	"github.com/hearth-build/hearth/cas/disk"
 	"github.com/hearth-build/hearth/cas/tree"
 	"github.com/hearth-build/hearth/reapi"
-	"github.com/hearth-build/hearth/reapi/buildbarn"
 	"github.com/hearth-build/hearth/reapi/console"
 	"github.com/hearth-build/hearth/reapi/execution"
 	"github.com/hearth-build/hearth/runners"
@@ -37,7 +36,7 @@ type stack struct {
 	metrics   *metrics
 	auditor   *execution.Auditor // nil without --audit-rate
 	scheduler *execution.Scheduler
-	worker    *buildbarn.Worker // nil where actions come from clients
+	worker    clusterWorker // nil where actions come from clients
 	assets    *assets
 	instances console.Instances // those that are open
 	server    *reapi.Server
@@ -71,7 +70,7 @@ func (c *serveCmd) build(ctx context.Context, logger *slog.Logger, s *stack) err
 	if err := c.openStores(ctx, s, dirs["spool"], logger); err != nil {
 		return err
 	}
-	if s.backing, err = c.Backing.open(logger); err != nil {
+	if s.backing, err = c.Backing.open(logger, nil); err != nil {
 		return err
 	}
 	if err := c.openPool(ctx, s, dirs["runners"], logger); err != nil {
@@ -172,15 +171,20 @@ func (c *machineFlags) executor(pool *runners.Pool, slots *execution.Slots, spoo
 		MaxPrinted:     int64(c.MaxPrinted),
 	})
 	const attempts = 3
-	host, err := os.Hostname()
-	if err != nil || host == "" {
-		host = "hearth"
-	}
 	run = execution.WithRetries(run, attempts)
-	run = execution.WithTiming(run, host)
+	run = execution.WithTiming(run, hostname())
 	run = execution.WithFreeDisk(run, c.DataDir)
 	run = execution.WithAdmission(run, slots)
 	return execution.WithMatching(run)
+}
+
+// hostname is where results say that they were made.
+func hostname() string {
+	host, err := os.Hostname()
+	if err != nil || host == "" {
+		return "hearth"
+	}
+	return host
 }
 
 // answering adds what is between a client's request and a run.

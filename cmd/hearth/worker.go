@@ -9,16 +9,20 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
 	"time"
 
 	"github.com/buildbarn/bb-remote-execution/pkg/proto/remoteworker"
+	"github.com/google/uuid"
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
 
 	"github.com/hearth-build/hearth/reapi/buildbarn"
+	"github.com/hearth-build/hearth/reapi/buildbuddy"
+	"github.com/hearth-build/hearth/reapi/cluster"
 	"github.com/hearth-build/hearth/reapi/execution"
 )
 
@@ -74,7 +78,7 @@ func (c *workerCmd) build(ctx context.Context, logger *slog.Logger, s *stack) (*
 	if err := c.openStores(ctx, s, dirs["spool"], logger); err != nil {
 		return nil, err
 	}
-	if s.backing, err = c.Backing.open(logger); err != nil {
+	if s.backing, err = c.Backing.open(logger, c.shown); err != nil {
 		return nil, err
 	}
 	if err := c.openPool(ctx, s, dirs["runners"], logger); err != nil {
@@ -100,28 +104,48 @@ func (c *workerCmd) build(ctx context.Context, logger *slog.Logger, s *stack) (*
 	return conn, nil
 }
 
-func (c *workerCmd) newWorker(s *stack, conn *grpc.ClientConn, logger *slog.Logger) (*buildbarn.Worker, error) {
+// clusterWorker takes actions from a scheduler elsewhere.
+type clusterWorker interface {
+	// Run takes actions until ctx ends, and returns when it has none any more. Those
+	// that run go on until handBack is closed.
+	Run(ctx context.Context, handBack <-chan struct{})
+	// Busy is how many slots have an action, and how many there are.
+	Busy() (busy, slots int)
+}
+
+func (c *workerCmd) newWorker(s *stack, conn *grpc.ClientConn, logger *slog.Logger) (clusterWorker, error) {
+	storage := &openedInstances{open: func(tenant, name string) (*execution.Instance, error) {
+		return c.newInstance(context.Background(), s, name, namespace(tenant, name))
+	}}
+	s.instances = storage
+	actions := cluster.Actions{Scheduler: s.scheduler, Instance: storage.find}
+	ready := &readiness{check: func(ctx context.Context) error {
+		return errors.Join(s.backend.ready(ctx), c.checkFreeDisk())
+	}}
+	if c.BuildBuddy.Address != "" {
+		return buildbuddy.NewWorker(buildbuddy.Options{Conn: conn, Actions: actions, Node: c.node(), Ready: ready.now, Logger: logger})
+	}
 	browser, err := c.browser()
 	if err != nil {
 		return nil, err
 	}
-	storage := &openedInstances{open: func(name string) (*execution.Instance, error) {
-		return c.newInstance(context.Background(), s, name, name)
-	}}
-	s.instances = storage
-	actions, err := buildbarn.NewActions(buildbarn.ActionsOptions{
-		Scheduler: s.scheduler, Instance: storage.find, Prefix: c.InstanceNamePrefix, Browser: browser, Logger: logger,
-	})
+	assigned, err := buildbarn.NewActions(buildbarn.ActionsOptions{Actions: actions, Prefix: c.InstanceNamePrefix, Browser: browser, Logger: logger})
 	if err != nil {
 		return nil, err
 	}
-	ready := &readiness{check: func(ctx context.Context) error {
-		return errors.Join(s.backend.ready(ctx), c.checkFreeDisk())
-	}}
 	return buildbarn.NewWorker(buildbarn.Options{
-		Queue: remoteworker.NewOperationQueueClient(conn), Actions: actions, Slots: c.Slots, ID: c.WorkerID,
+		Queue: remoteworker.NewOperationQueueClient(conn), Actions: assigned, Slots: c.Slots, ID: c.WorkerID,
 		Platform: properties(c.Platform), SizeClass: c.SizeClass, Ready: ready.now, Logger: logger,
 	})
+}
+
+// node is what a BuildBuddy app is told of this machine. It finds a machine again by
+// where the results of earlier actions say that they were made.
+func (c *workerCmd) node() buildbuddy.Node {
+	return buildbuddy.Node{
+		ID: uuid.NewString(), HostID: hostname(), Hostname: hostname(), Pool: c.BuildBuddy.Pool,
+		Arch: runtime.GOARCH, Version: version(), Resources: c.total(),
+	}
 }
 
 // work takes actions until a signal arrives, and ends those that it has.
@@ -170,7 +194,7 @@ func (c *workerCmd) checkFreeDisk() error {
 }
 
 // dial makes a connection to the scheduler on which a network that is gone is noticed
-// in time to call by another: the scheduler gives a worker up that is silent for a minute.
+// in time to call by another: schedulers give a worker up that is silent for long.
 func (c *workerCmd) dial() (*grpc.ClientConn, error) {
 	const silence = 20 * time.Second
 	dialer := &net.Dialer{
@@ -183,12 +207,25 @@ func (c *workerCmd) dial() (*grpc.ClientConn, error) {
 			return errors.Join(err, failed)
 		},
 	}
-	if strings.HasPrefix(c.endpoint(), unixScheme) {
-		return c.Scheduler.dial(c.endpoint())
+	options := c.shown(c.endpoint())
+	if !strings.HasPrefix(c.endpoint(), unixScheme) {
+		options = append(options, grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
+			return dialer.DialContext(ctx, "tcp", address)
+		}))
 	}
-	return c.Scheduler.dial(c.endpoint(), grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
-		return dialer.DialContext(ctx, "tcp", address)
-	}))
+	if c.BuildBuddy.Address != "" {
+		return c.BuildBuddy.Trust.dial(c.endpoint(), options...)
+	}
+	return c.Scheduler.dial(c.endpoint(), options...)
+}
+
+// shown is who calls, for the app of BuildBuddy, which may be the storage, too. Nobody
+// else is shown that.
+func (c *workerCmd) shown(endpoint string) []grpc.DialOption {
+	if c.BuildBuddy.Address == "" || endpoint != c.endpoint() {
+		return nil
+	}
+	return []grpc.DialOption{grpc.WithPerRPCCredentials(buildbuddy.Credentials{APIKey: c.BuildBuddy.apiKey})}
 }
 
 // announce tells a person where to look.

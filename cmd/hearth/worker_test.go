@@ -45,6 +45,56 @@ func TestWorkerNamesEveryBadFlag(t *testing.T) {
 	}
 }
 
+// A worker has one scheduler, and the flags that are for that.
+func TestWorkerHasOneScheduler(t *testing.T) {
+	for name, test := range map[string]struct {
+		change func(*workerCmd)
+		want   []string
+	}{
+		"none":                {func(c *workerCmd) { c.Buildbarn = "" }, []string{"--buildbarn or --buildbuddy is missing"}},
+		"two":                 {func(c *workerCmd) { c.BuildBuddy.Address = "127.0.0.1:1985" }, []string{"a worker has one scheduler"}},
+		"a key for Buildbarn": {func(c *workerCmd) { c.BuildBuddy.APIKeyFile = "key" }, []string{"--buildbuddy-api-key-file means nothing with --buildbarn"}},
+		"properties for the other": {func(c *workerCmd) {
+			c.Buildbarn, c.BuildBuddy.Address, c.Platform, c.SizeClass = "", "h:1", map[string]string{"a": "b"}, 1
+		}, []string{"--platform means nothing with --buildbuddy", "--size-class"}},
+		"a key that is not there": {func(c *workerCmd) {
+			c.Buildbarn, c.BuildBuddy.Address, c.BuildBuddy.APIKeyFile = "", "h:1", "/nowhere/key"
+		}, []string{"--buildbuddy-api-key-file", "/nowhere/key"}},
+		"an address that is none": {func(c *workerCmd) { c.Buildbarn, c.BuildBuddy.Address = "", "nowhere" }, []string{"--buildbuddy: "}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := goodWorker(t)
+			test.change(c)
+			err := c.validate()
+			for _, text := range test.want {
+				if err == nil || !strings.Contains(err.Error(), text) {
+					t.Errorf("%q is not in: %v", text, err)
+				}
+			}
+		})
+	}
+	c := goodWorker(t)
+	c.Buildbarn, c.BuildBuddy.Address = "", "grpcs://app.example:443"
+	if err := c.validate(); err != nil || c.endpoint() != "grpcs://app.example:443" {
+		t.Errorf("%v, the app is at %s", err, c.endpoint())
+	}
+}
+
+// The API key is for the app, and for storage only if that is the app.
+func TestWorkerShowsTheKeyToTheAppAlone(t *testing.T) {
+	c := goodWorker(t)
+	c.Buildbarn, c.BuildBuddy.Address = "", "app.example:1985"
+	for endpoint, want := range map[string]int{"grpc://app.example:1985": 1, "grpcs://app.example:1985": 0, "grpc://storage.example:1985": 0} {
+		if got := len(c.shown(endpoint)); got != want {
+			t.Errorf("%s is shown %d things, want %d", endpoint, got, want)
+		}
+	}
+	c = goodWorker(t)
+	if got := c.shown(c.endpoint()); got != nil {
+		t.Errorf("a scheduler of Buildbarn is shown %d things", len(got))
+	}
+}
+
 // One answer names every flag that is wrong.
 func TestRunnerNamesEveryBadFlag(t *testing.T) {
 	c := &runnerCmd{
@@ -62,24 +112,24 @@ func TestRunnerNamesEveryBadFlag(t *testing.T) {
 // Clients choose instance names: a worker does not open any number of them.
 func TestInstanceNamesAreBounded(t *testing.T) {
 	opens := 0
-	o := &openedInstances{open: func(name string) (*execution.Instance, error) {
+	o := &openedInstances{open: func(_, name string) (*execution.Instance, error) {
 		if name == "bad" {
 			return nil, errors.New("the test says so")
 		}
 		opens++
 		return &execution.Instance{Name: name}, nil
 	}}
-	if _, err := o.find("bad"); err == nil {
+	if _, err := o.find("", "bad"); err == nil {
 		t.Error("what cannot be opened was found")
 	}
 	for i := range maxInstances {
 		for range 2 {
-			if _, err := o.find(strings.Repeat("x", i)); err != nil {
+			if _, err := o.find("tenant", strings.Repeat("x", i)); err != nil {
 				t.Fatal(err)
 			}
 		}
 	}
-	if _, err := o.find("one more"); err == nil || opens != maxInstances {
+	if _, err := o.find("", "one more"); err == nil || opens != maxInstances {
 		t.Errorf("%d were opened, then: %v", opens, err)
 	}
 }

@@ -36,12 +36,12 @@ func (r *readiness) now(ctx context.Context) error {
 	return r.last
 }
 
-// openedInstances opens the storage of an instance name when it is first needed.
+// openedInstances opens the storage of a tenant's instance name when it is first needed.
 type openedInstances struct {
-	open func(name string) (*execution.Instance, error)
+	open func(tenant, name string) (*execution.Instance, error)
 
-	mu     sync.Mutex // guards opened, and is held while one is opened
-	opened map[string]*execution.Instance
+	mu     sync.Mutex                     // guards opened, and is held while one is opened
+	opened map[string]*execution.Instance // by their namespaces
 }
 
 // maxInstances bounds the instance names of a worker: clients choose them, and each
@@ -50,30 +50,31 @@ const maxInstances = 64
 
 var _ console.Instances = (*openedInstances)(nil)
 
-// Instance implements console.Instances. A worker knows no tenants.
+// Instance implements console.Instances.
 func (o *openedInstances) Instance(tenant, name string) (*execution.Instance, bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	instance, ok := o.opened[name]
-	return instance, ok && tenant == ""
+	instance, ok := o.opened[namespace(tenant, name)]
+	return instance, ok
 }
 
-func (o *openedInstances) find(name string) (*execution.Instance, error) {
+func (o *openedInstances) find(tenant, name string) (*execution.Instance, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if instance, ok := o.opened[name]; ok {
+	at := namespace(tenant, name)
+	if instance, ok := o.opened[at]; ok {
 		return instance, nil
 	}
 	if len(o.opened) == maxInstances {
 		return nil, fmt.Errorf("this worker has had actions of %d instance names, and takes no more: start it again, or limit those that clients may use", maxInstances)
 	}
-	instance, err := o.open(name)
+	instance, err := o.open(tenant, name)
 	if err != nil {
 		return nil, err
 	}
 	if o.opened == nil {
 		o.opened = map[string]*execution.Instance{}
 	}
-	o.opened[name] = instance
+	o.opened[at] = instance
 	return instance, nil
 }

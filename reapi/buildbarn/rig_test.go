@@ -23,6 +23,7 @@ import (
 	"github.com/hearth-build/hearth/cas/tree"
 	"github.com/hearth-build/hearth/reapi/buildbarn"
 	"github.com/hearth-build/hearth/reapi/buildbarn/buildbarntest"
+	"github.com/hearth-build/hearth/reapi/cluster"
 	"github.com/hearth-build/hearth/reapi/execution"
 	"github.com/hearth-build/hearth/runners"
 	"github.com/hearth-build/hearth/runners/runnertest"
@@ -68,10 +69,10 @@ func newRig(t *testing.T, s setup) *rig {
 	stager := tree.NewCopier(r.store, tree.CopierOptions{TrashDir: filepath.Join(t.TempDir(), "trash")})
 	keeper := tree.NewKeeper(tree.NewLoader(r.store, tree.LoaderOptions{}), r.store, tree.KeeperOptions{})
 	actions, err := buildbarn.NewActions(buildbarn.ActionsOptions{
-		Scheduler: r.scheduler, Prefix: "prefix", Browser: mustURL(t, "https://browser.example/bb"),
-		Instance: func(name string) (*execution.Instance, error) {
+		Prefix: "prefix", Browser: mustURL(t, "https://browser.example/bb"),
+		Actions: cluster.Actions{Scheduler: r.scheduler, Instance: func(_, name string) (*execution.Instance, error) {
 			return &execution.Instance{Name: name, Store: r.store, Results: r.results, Inputs: keeper, Stager: stager}, nil
-		},
+		}},
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -15,6 +15,7 @@ import (
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	"github.com/hearth-build/hearth/reapi"
+	"github.com/hearth-build/hearth/reapi/cluster"
 	"github.com/hearth-build/hearth/reapi/execution"
 	"github.com/hearth-build/hearth/runners"
 )
@@ -63,7 +64,7 @@ func (r *Runner) CheckReadiness(ctx context.Context, req *runner.CheckReadinessR
 		return nil, reapi.RPCError(fmt.Errorf("bb_worker and hearth runner must have the same build directory; of %q is missing: %w", r.opts.BuildDir, err))
 	}
 	if err := r.opts.Ready(ctx); err != nil {
-		return nil, reapi.RPCError(elsewhere(err))
+		return nil, reapi.RPCError(cluster.Elsewhere(err))
 	}
 	return &emptypb.Empty{}, nil
 }
@@ -80,7 +81,7 @@ func local(path string) string {
 func (r *Runner) Run(ctx context.Context, req *runner.RunRequest) (*runner.RunResponse, error) {
 	resp, err := r.run(ctx, req)
 	if err != nil {
-		return nil, reapi.RPCError(elsewhere(err))
+		return nil, reapi.RPCError(cluster.Elsewhere(err))
 	}
 	return resp, nil
 }

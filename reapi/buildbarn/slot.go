@@ -10,6 +10,7 @@ import (
 	"github.com/buildbarn/bb-remote-execution/pkg/proto/remoteworker"
 	"google.golang.org/protobuf/types/known/emptypb"
 
+	"github.com/hearth-build/hearth/reapi/cluster"
 	"github.com/hearth-build/hearth/reapi/execution"
 )
 
@@ -48,23 +49,23 @@ const (
 // run goes on until ctx has ended and the scheduler knows that the slot is idle.
 func (s *slot) run(ctx context.Context) {
 	defer s.drop(errLeft)
-	var failures backoff
+	var failures cluster.Backoff
 	for !s.mayLeave(ctx) {
 		err := s.round(ctx)
 		switch {
 		case err == nil:
-			if failures.reset() {
+			if failures.Reset() {
 				s.log.Info("the slot works again")
 			}
 			continue
 		case ctx.Err() != nil && errors.Is(err, context.Cause(ctx)):
 			continue // a call that waited for work: it is time to leave
-		case failures.first() && ctx.Err() == nil:
+		case failures.First() && ctx.Err() == nil:
 			s.log.Warn("the slot takes no action until this is over", "error", err)
 		default:
 			s.log.Debug("the slot still takes no action", "error", err)
 		}
-		failures.wait(s.whileWaiting(ctx))
+		failures.Wait(s.whileWaiting(ctx))
 	}
 }
 

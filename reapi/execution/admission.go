@@ -16,6 +16,9 @@ func WithAdmission(base Executor, slots *Slots) Executor {
 
 // Execute implements Executor.
 func (e *admitted) Execute(ctx context.Context, t *Task, report Report) *Outcome {
+	if t.Assigned.room() != nil {
+		return e.Executor.Execute(ctx, t, report)
+	}
 	if err := e.enter(ctx, t, report); err != nil {
 		return failed(err)
 	}

@@ -53,8 +53,12 @@ func (s *Slots) look() {
 }
 
 func (w *waiter) attributes() []any {
+	action := w.task.ActionDigest.Name()
+	if w.task.ActionDigest.IsZero() { // it waits for room alone
+		action = w.task.Operation
+	}
 	return []any{
-		slog.String("action", w.task.ActionDigest.Name()), slog.String("invocation", w.task.Invocation),
+		slog.String("action", action), slog.String("invocation", w.task.Invocation),
 		slog.String("reason", w.wait.String()), slog.Int("position", w.wait.Position),
 	}
 }

@@ -118,9 +118,9 @@ func (s *Scheduler) Submit(ctx context.Context, req *Request) (*Operation, error
 }
 
 // keyOf returns the key of requests that may share the run. What may not be
-// cached may not be shared either.
+// cached may not be shared either, nor what has room of its own, which it takes along.
 func keyOf(req *Request, action *repb.Action) mergeKey {
-	if action.GetDoNotCache() {
+	if action.GetDoNotCache() || req.Assigned.room() != nil {
 		return mergeKey{}
 	}
 	return mergeKey{
@@ -158,11 +158,12 @@ func (s *Scheduler) start(op *Operation, action *repb.Action, key mergeKey) {
 		Operation:       op.name,
 		Assigned:        req.Assigned,
 		Timeline:        Timeline{Queued: time.Now()},
+		command:         req.Assigned.command(),
 	}
 	r := newRun(task, key, s.opts.Logger)
 	task.ticket = newTicket(task, r.waits)
 	var ctx context.Context
-	ctx, r.cancel = context.WithCancelCause(s.ctx)
+	ctx, r.cancel = context.WithCancelCause(req.Assigned.within(s.ctx))
 	if key != (mergeKey{}) {
 		s.runs[key] = r
 	}

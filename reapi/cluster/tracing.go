@@ -1,4 +1,4 @@
-package buildbarn
+package cluster
 
 import (
 	"context"
