@@ -25,7 +25,7 @@ RACE = $(shell go list ./... | grep -vE '/(cmd/hearth|runners/podman|e2e)(/|$$)'
 # How many seconds each fuzz target runs.
 FUZZTIME := 20
 
-.PHONY: run build buildbarn test screenshots bench demo lint fmt proto dist vuln print-tags clean
+.PHONY: run build buildbarn buildbuddy test screenshots bench demo lint fmt proto dist vuln print-tags clean
 .PHONY: needs sid test-guard test-unit test-fuzz test-podman test-bazel
 .NOTPARALLEL:
 
@@ -66,7 +66,11 @@ test-podman: build
 buildbarn:
 	go build -C e2e/buildbarn -o ../../bin/buildbarn-scheduler .
 
-test-bazel: build buildbarn
+# A stand-in for BuildBuddy's app, likewise.
+buildbuddy:
+	go build -o bin/buildbuddy-app ./e2e/buildbuddy
+
+test-bazel: build buildbarn buildbuddy
 	SID_ROOT=$(SID) .ci/gotest.sh -count=1 -timeout=30m ./e2e
 
 # The pictures of docs/console.md.

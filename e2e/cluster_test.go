@@ -3,6 +3,7 @@ package e2e_test
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -12,6 +13,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -55,10 +57,17 @@ func ip(t *testing.T, args ...string) {
 
 func (c *cluster) startScheduler(t *testing.T) {
 	t.Helper()
-	if out, err := exec.Command("make", "-C", "..", "--no-print-directory", "buildbarn").CombinedOutput(); err != nil {
-		t.Fatalf("make buildbarn: %v\n%s", err, out)
+	c.scheduler = startScheduler(t, "buildbarn", "../bin/buildbarn-scheduler", "-listen="+clusterAddress+":0", "-cas="+c.storageAddress(t))
+}
+
+// startScheduler makes a program and starts it, until the test ends. It returns where it
+// listens. If it has to say at its end that something was not as it should, the test fails.
+func startScheduler(t *testing.T, target, program string, args ...string) string {
+	t.Helper()
+	if out, err := exec.Command("make", "-C", "..", "--no-print-directory", target).CombinedOutput(); err != nil {
+		t.Fatalf("make %s: %v\n%s", target, err, out)
 	}
-	cmd := exec.Command("../bin/buildbarn-scheduler", "-listen="+clusterAddress+":0", "-cas="+c.storageAddress(t))
+	cmd := exec.Command(program, args...)
 	stdout, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -69,12 +78,9 @@ func (c *cluster) startScheduler(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := cmd.Process.Kill(); err != nil {
-			t.Errorf("end the scheduler: %v", err)
-		}
-		_ = cmd.Wait() // which says that it was killed
-		if t.Failed() {
-			t.Logf("the scheduler printed:\n%s", &stderr)
+		err := cmd.Process.Signal(syscall.SIGTERM)
+		if err := errors.Join(err, cmd.Wait()); err != nil || t.Failed() {
+			t.Errorf("the scheduler ended with %v, and printed:\n%s", err, &stderr)
 		}
 	})
 	line, err := bufio.NewReader(stdout).ReadString('\n')
@@ -82,7 +88,7 @@ func (c *cluster) startScheduler(t *testing.T) {
 	if err != nil || !ok {
 		t.Fatalf("the scheduler printed %q (%v)", line, err)
 	}
-	c.scheduler = address
+	return address
 }
 
 func (c *cluster) storageAddress(t *testing.T) string {

@@ -145,6 +145,9 @@ func (t *task) outcome(ctx context.Context, want *wanted, p *publisher, r *run) 
 	}
 	out := cluster.Watch(ctx, op, func(s execution.State) {
 		r.begun.Store(s.Step >= execution.StepExecution)
+		if s.Step == execution.StepAccepted { // the app itself said that it is queued
+			return
+		}
 		if message, err := want.message(ctx, op, s); err == nil { // else the last one says so
 			p.tell(message)
 		}

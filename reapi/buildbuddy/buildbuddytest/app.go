@@ -56,15 +56,16 @@ func NewApp(apiKey string) *App {
 	return &App{APIKey: apiKey, Lease: time.Minute, Grace: 5 * time.Second, tasks: map[string]*Task{}, broken: make(chan struct{})}
 }
 
-// Serve adds the app's services to a server.
+// ServeScheduler adds the scheduler to a server.
+func (a *App) ServeScheduler(s *grpc.Server) { buildbuddypb.RegisterSchedulerServer(s, a) }
+
+// Serve adds to a server all that executors call.
 func (a *App) Serve(s *grpc.Server) {
-	buildbuddypb.RegisterSchedulerServer(s, a)
+	a.ServeScheduler(s)
 	s.RegisterService(&grpc.ServiceDesc{
 		ServiceName: "build.bazel.remote.execution.v2.Execution",
-		HandlerType: (*publishServer)(nil),
-		Streams: []grpc.StreamDesc{{StreamName: "PublishOperation", ClientStreams: true, Handler: func(srv any, stream grpc.ServerStream) error {
-			return srv.(publishServer).PublishOperation(stream)
-		}}},
+		HandlerType: (*any)(nil),
+		Streams:     []grpc.StreamDesc{a.PublishOperation()},
 	}, a)
 }
 

@@ -147,6 +147,7 @@ func (c *leaseCall) claimLocked(m *buildbuddypb.LeaseTaskRequest, resp *buildbud
 	if err := a.ownersLocked(c.ctx, t); err != nil {
 		return err
 	}
+	a.settledLocked(m.GetExecutorId(), t.id) // whatever comes of it
 	switch old := t.claim; {
 	case old != nil && old.broken && m.GetReconnectToken() == old.id && m.GetSupportsReconnect():
 		old.broken = false
@@ -161,7 +162,6 @@ func (c *leaseCall) claimLocked(m *buildbuddypb.LeaseTaskRequest, resp *buildbud
 	if !ok {
 		return a.violateLocked("executor %q leases %s, which it was not offered", m.GetExecutorId(), t.id)
 	}
-	a.settledLocked(m.GetExecutorId(), t.id)
 	t.takers = append(t.takers, m.GetExecutorId())
 	t.claim = &claim{id: fmt.Sprintf("lease %d of %s", len(t.takers), t.id), executor: m.GetExecutorId(), host: host}
 	c.task, c.claim, resp.LeaseId, resp.SerializedTask = t, t.claim, t.claim.id, t.serialized

@@ -11,13 +11,14 @@ import (
 	"google.golang.org/protobuf/types/known/emptypb"
 )
 
-// publishServer is BuildBuddy's addition to the Execution service.
-type publishServer interface {
-	PublishOperation(grpc.ServerStream) error
+// PublishOperation is BuildBuddy's addition to the Execution service.
+func (a *App) PublishOperation() grpc.StreamDesc {
+	return grpc.StreamDesc{StreamName: "PublishOperation", ClientStreams: true, Handler: func(_ any, stream grpc.ServerStream) error {
+		return a.publishOperation(stream)
+	}}
 }
 
-// PublishOperation implements publishServer.
-func (a *App) PublishOperation(stream grpc.ServerStream) error {
+func (a *App) publishOperation(stream grpc.ServerStream) error {
 	broken := a.breaking()
 	messages, ended := receive(stream.Context(), func() (*longrunningpb.Operation, error) {
 		m := &longrunningpb.Operation{}
