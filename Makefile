@@ -62,9 +62,9 @@ test-fuzz:
 test-podman: build
 	.ci/gotest.sh -count=1 -p=1 -timeout=15m $(WHOLE)
 
-# Buildbarn's scheduler, which some tests of hearth need.
+# Buildbarn's scheduler and storage, which some tests of hearth need.
 buildbarn:
-	go build -C e2e/buildbarn -o ../../bin/buildbarn-scheduler .
+	.ci/buildbarn.sh
 
 # A stand-in for BuildBuddy's app, likewise.
 buildbuddy:

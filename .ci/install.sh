@@ -25,12 +25,14 @@ test bazel       bazel-bootstrap    -                   -            bazel      
 test chromium   chromium           chromium            chromium     chromium        chromium
 test both-runtimes crun             crun                crun         crun            crun
 test busybox     busybox-static     busybox             busybox      busybox         busybox-static
+test catatonit   catatonit          catatonit           catatonit    catatonit       catatonit
 test debootstrap debootstrap        debootstrap         debootstrap  debootstrap     debootstrap
 test fish        fish               fish                fish         fish            fish
 test fsck.erofs  erofs-utils        erofs-utils         erofs-utils  erofs-utils     erofs-utils
 test groff       groff-base         groff-base          groff        groff           groff
 test ip          iproute2           iproute             iproute2     iproute2        iproute2
 test mount       mount              util-linux          mount        util-linux      util-linux
+test openssl     openssl            openssl             openssl      openssl         openssl
 test ps          procps             procps-ng           procps       procps-ng       procps
 test protoc      protobuf-compiler  protobuf-compiler   protobuf     protobuf        protobuf-devel
 test systemd-analyze systemd        systemd             -            systemd         systemd
@@ -48,6 +50,7 @@ hybrid() { grep -q ' /sys/fs/cgroup/unified cgroup2 ' /proc/mounts; }
 have() {
   case $1 in
   netavark) [ -x /usr/lib/podman/netavark ] || [ -x /usr/libexec/podman/netavark ] || command -v netavark ;;
+  catatonit) [ -x /usr/libexec/podman/catatonit ] || command -v catatonit ;;
   crun) hybrid || command -v crun || command -v runc ;;
   # Ordinary users need it, and so do the tests that are some.
   newuidmap) { [ "$group" = run ] && [ "$(id -u)" = 0 ]; } || command -v newuidmap ;;
