@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"path/filepath"
@@ -115,6 +116,7 @@ type machine struct {
 	key       atomic.Value // of string
 
 	tenants sync.Map // whose storage was asked for
+	shown   sync.Map // what calls to the storage show of who makes them
 
 	stop     context.CancelCauseFunc
 	handBack func()
@@ -161,7 +163,7 @@ func (r *rig) start(s setup) *machine {
 		Conn: conn,
 		Actions: cluster.Actions{Scheduler: m.scheduler, Instance: func(tenant, name string) (*execution.Instance, error) {
 			m.tenants.Store(tenant, name)
-			return &execution.Instance{Name: name, Store: r.store, Results: r.results, Inputs: r.keeper, Stager: r.stager}, nil
+			return &execution.Instance{Name: name, Store: guarded{r.store, &m.shown}, Results: r.results, Inputs: r.keeper, Stager: r.stager}, nil
 		}},
 		Node: buildbuddy.Node{ID: s.name, HostID: "host-of-" + s.name, Hostname: s.name + ".example", Arch: "amd64", Pool: "pool", Version: "1", Resources: total},
 		Ready: func(context.Context) error {
@@ -185,6 +187,18 @@ func (r *rig) start(s setup) *machine {
 	}()
 	r.t.Cleanup(func() { m.close(r.t, pool, conn) })
 	return m
+}
+
+// guarded notes in whose name blobs are put.
+type guarded struct {
+	cas.Store
+	shown *sync.Map
+}
+
+func (g guarded) Put(ctx context.Context, c *cas.Content) error {
+	headers, err := buildbuddy.Credentials{APIKey: func() (string, error) { return apiKey, nil }}.GetRequestMetadata(ctx)
+	g.shown.Store(fmt.Sprint(headers, err), true)
+	return g.Store.Put(ctx, c)
 }
 
 func (m *machine) newScheduler(t *testing.T, pool *runners.Pool, name string, total execution.Resources) {

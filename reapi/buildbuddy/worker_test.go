@@ -56,6 +56,26 @@ func TestRunsTasks(t *testing.T) {
 	}
 }
 
+// TestStoresInTheOwnersName: what a task makes is its owner's, and stored as that.
+func TestStoresInTheOwnersName(t *testing.T) {
+	r := newRig(t)
+	m := r.start(setup{})
+	task := r.run("echo", "something that was not there")
+	r.wait(task)
+	want := fmt.Sprint(map[string]string{"x-buildbuddy-jwt": task.Token()}, error(nil))
+	stores := 0
+	m.shown.Range(func(who, _ any) bool {
+		stores++
+		if who != want {
+			t.Errorf("something was stored by %v, want %v", who, want)
+		}
+		return true
+	})
+	if stores == 0 {
+		t.Error("nothing was stored")
+	}
+}
+
 // TestPublishesStages: a long action is published as it goes on.
 func TestPublishesStages(t *testing.T) {
 	r := newRig(t)
