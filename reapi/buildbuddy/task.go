@@ -93,12 +93,18 @@ func pause(ctx context.Context, d time.Duration) bool {
 
 // run is a task's action under way.
 type run struct {
-	cancel context.CancelCauseFunc
-	begun  atomic.Bool   // the command runs, or has run
-	done   chan struct{} // closed when nothing of it goes on any more
+	cancel    context.CancelCauseFunc
+	operation atomic.Pointer[execution.Operation] // nil: it is not submitted yet
+	done      chan struct{}                       // closed when nothing of it goes on any more
 	// back is why the task should be run by another, set before done is closed. Nil:
 	// the app has acknowledged the outcome.
 	back error
+}
+
+// begun reports whether the command runs, or has run.
+func (r *run) begun() bool {
+	op := r.operation.Load()
+	return op != nil && op.State().Step >= execution.StepExecution
 }
 
 // start begins what was leased.
@@ -143,8 +149,8 @@ func (t *task) outcome(ctx context.Context, want *wanted, p *publisher, r *run) 
 	if err != nil {
 		return want.failed(err)
 	}
+	r.operation.Store(op)
 	out := cluster.Watch(ctx, op, func(s execution.State) {
-		r.begun.Store(s.Step >= execution.StepExecution)
 		if s.Step == execution.StepAccepted { // the app itself said that it is queued
 			return
 		}
@@ -173,7 +179,7 @@ func (t *task) hold(l *lease, r *run) {
 			l.tick()
 		case <-draining:
 			draining = nil
-			if !r.begun.Load() {
+			if !r.begun() {
 				r.cancel(errLeaving)
 			}
 		case <-handBack:

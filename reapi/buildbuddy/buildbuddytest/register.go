@@ -15,11 +15,10 @@ import (
 
 // executor is one that is registered.
 type executor struct {
-	node *buildbuddypb.ExecutionNode
-	out  chan *buildbuddypb.RegisterAndStreamWorkResponse
-	// offers are the tasks that it was offered and has not leased; true: it said that it
-	// heard so.
-	offers  map[string]bool
+	node    *buildbuddypb.ExecutionNode
+	out     chan *buildbuddypb.RegisterAndStreamWorkResponse
+	offers  map[string]bool // of the tasks that it was offered and has not leased
+	unheard map[string]int  // how often it has not said yet that it heard of a task
 	leaving bool
 }
 
@@ -38,7 +37,7 @@ func (a *App) RegisterAndStreamWork(stream buildbuddypb.Scheduler_RegisterAndStr
 		return err
 	}
 	broken := a.breaking()
-	e := &executor{out: make(chan *buildbuddypb.RegisterAndStreamWorkResponse, maxOutbox), offers: map[string]bool{}}
+	e := &executor{out: make(chan *buildbuddypb.RegisterAndStreamWorkResponse, maxOutbox), offers: map[string]bool{}, unheard: map[string]int{}}
 	messages, ended := receive(stream.Context(), stream.Recv)
 	defer a.unregister(e)
 	for {
@@ -132,20 +131,21 @@ func (a *App) offerAllLocked(e *executor) error {
 }
 
 func (e *executor) offerLocked(t *Task) error {
-	if _, ok := e.offers[t.id]; ok || e.leaving {
+	if e.offers[t.id] || e.leaving {
 		return nil
 	}
 	message, err := t.offer()
 	if err != nil {
 		return err
 	}
-	e.offers[t.id] = false
+	e.offers[t.id] = true
+	e.unheard[t.id]++
 	t.offered[e.node.GetExecutorId()] = e.node.GetExecutorHostId()
 	return e.tell(message)
 }
 
 func (e *executor) withdrawLocked(t *Task) error {
-	if _, ok := e.offers[t.id]; !ok || !e.node.GetSupportsProactiveCancellation() {
+	if !e.offers[t.id] || !e.node.GetSupportsProactiveCancellation() {
 		return nil
 	}
 	delete(e.offers, t.id)
@@ -166,20 +166,18 @@ func (a *App) heardLocked(e *executor, id string) error {
 	if t == nil {
 		return a.violateLocked("executor %s heard of a task that there never was: %s", e.node.GetExecutorId(), id)
 	}
-	if e.offers[id] {
-		return a.violateLocked("executor %s heard of task %s twice", e.node.GetExecutorId(), id)
+	if e.unheard[id] == 0 {
+		return a.violateLocked("executor %s heard more often of task %s than it was offered", e.node.GetExecutorId(), id)
 	}
+	e.unheard[id]--
 	t.offers++
-	if _, ok := e.offers[id]; ok { // else it has leased the task already
-		e.offers[id] = true
-	}
 	return nil
 }
 
 func (a *App) leaveLocked(e *executor, ids []string) error {
 	e.leaving = true
 	for _, id := range ids {
-		if _, ok := e.offers[id]; !ok && a.tasks[id].has(e.node.GetExecutorId()) {
+		if !e.offers[id] && a.tasks[id].has(e.node.GetExecutorId()) {
 			return a.violateLocked("executor %s leaves, and says that it only was offered task %s, which it has", e.node.GetExecutorId(), id)
 		}
 	}
