@@ -84,7 +84,7 @@ func TestRenews(t *testing.T) {
 // before another worker begins it.
 func TestEndsWhenTheLeaseIsLost(t *testing.T) {
 	r := newRig(t)
-	r.app.Lease = 2 * time.Second
+	r.app.Lease = 6 * time.Second // long enough that a slow machine keeps it until then
 	program := newBlocking()
 	r.start(setup{program: program.run})
 	task := r.run("block")
@@ -103,7 +103,7 @@ func TestEndsWhenTheLeaseIsLost(t *testing.T) {
 // goes on with the next.
 func TestEndsWhatNobodyWants(t *testing.T) {
 	r := newRig(t)
-	r.app.Lease = 2 * time.Second
+	r.app.Lease = 6 * time.Second // long enough that a slow machine keeps it until then
 	program := newBlocking()
 	r.start(setup{program: program.run})
 	task := r.run("block")

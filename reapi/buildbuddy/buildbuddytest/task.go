@@ -137,6 +137,9 @@ func (t *Task) Wait(ctx context.Context) (*repb.ExecuteResponse, error) {
 func (t *Task) Cancel() error {
 	t.app.mu.Lock()
 	defer t.app.mu.Unlock()
+	if t.gone {
+		return nil
+	}
 	t.response = nil
 	t.endLocked()
 	for _, e := range t.app.executors {
