@@ -47,6 +47,7 @@ type load struct {
 	concurrency int
 	duration    time.Duration
 	count       int // ends earlier than duration, if not 0
+	progress    *progress
 }
 
 // measure does the thing over and over from several goroutines until the time
@@ -84,8 +85,14 @@ func (l load) measure(ctx context.Context, name string, do func(context.Context)
 			}
 		})
 	}
+	end := l.progress.follow(func() string {
+		mu.Lock()
+		defer mu.Unlock()
+		return l.describe(name, len(all), time.Since(begin))
+	})
 	wg.Wait()
 	elapsed := time.Since(begin)
+	end()
 	if failed == nil && ctx.Err() != nil {
 		failed = context.Cause(ctx)
 	}
@@ -93,6 +100,14 @@ func (l load) measure(ctx context.Context, name string, do func(context.Context)
 		return measurement{}, fmt.Errorf("%s: %w", name, failed)
 	}
 	return summarise(name, l.concurrency, all, elapsed)
+}
+
+// describe says how far it is.
+func (l load) describe(name string, done int, elapsed time.Duration) string {
+	if l.count > 0 {
+		return fmt.Sprintf("%s: %d of %d, %v", name, done, l.count, elapsed.Round(time.Second))
+	}
+	return fmt.Sprintf("%s: %d, %v of %v", name, done, elapsed.Round(time.Second), l.duration)
 }
 
 func summarise(name string, concurrency int, all []time.Duration, elapsed time.Duration) (measurement, error) {

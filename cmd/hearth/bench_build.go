@@ -66,9 +66,12 @@ func (c *benchBuildCmd) measure(ctx context.Context) (results []measurement, err
 	if err := writeWorkspace(b.workspace, c.Libraries, c.Genrules); err != nil {
 		return nil, err
 	}
+	said := newProgress(os.Stderr)
 	for round := range c.Rounds + 1 { // the first warms up: it starts Bazel, compilers are read, containers started
-		for _, way := range c.Way {
+		for i, way := range c.Way {
+			end := said.following(fmt.Sprintf("build %d of %d, %s", round*len(c.Way)+i+1, (c.Rounds+1)*len(c.Way), way))
 			took, err := b.build(ctx, way)
+			end()
 			if err != nil {
 				return nil, fmt.Errorf("%s: %w", way, err)
 			}

@@ -102,8 +102,11 @@ func (c *benchCasCmd) measure(ctx context.Context, rows []casRow) (results []cas
 	if err != nil {
 		return nil, err
 	}
-	for _, row := range rows {
+	said := newProgress(os.Stderr)
+	for i, row := range rows {
+		end := said.following(fmt.Sprintf("%s, %d in flight, row %d of %d", row.name, row.inFlight, i+1, len(rows)))
 		r, err := c.measureRow(ctx, row, targets.all)
+		end()
 		if err != nil {
 			return nil, err
 		}

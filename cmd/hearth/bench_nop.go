@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"os"
 	"os/exec"
 	"time"
 )
@@ -51,7 +52,7 @@ func (c *benchNopCmd) endpoint(ctx context.Context, name, endpoint string) (meas
 	if err != nil {
 		return measurement{}, err
 	}
-	warm := load{concurrency: c.Concurrency, duration: time.Hour, count: c.Warmup}
+	warm := load{concurrency: c.Concurrency, duration: time.Hour, count: c.Warmup, progress: newProgress(os.Stderr)}
 	if c.Warmup > 0 {
 		if _, err := warm.measure(ctx, name+" (warm-up)", actions.run); err != nil {
 			return measurement{}, err
@@ -61,7 +62,7 @@ func (c *benchNopCmd) endpoint(ctx context.Context, name, endpoint string) (meas
 }
 
 func (c *benchNopCmd) load() load {
-	return load{concurrency: c.Concurrency, duration: c.Duration, count: c.Count}
+	return load{concurrency: c.Concurrency, duration: c.Duration, count: c.Count, progress: newProgress(os.Stderr)}
 }
 
 // forkExec measures the same command started by this process.

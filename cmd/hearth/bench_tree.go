@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"os"
 	"slices"
 	"time"
 
@@ -66,7 +67,7 @@ func (c *benchTreeCmd) measure(ctx context.Context) ([]measurement, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &treeBench{cmd: c, client: client, store: store}
+	b := &treeBench{cmd: c, client: client, store: store, progress: newProgress(os.Stderr)}
 	err = errors.Join(b.warmUp(ctx), b.run(ctx))
 	if err := errors.Join(err, store.Close()); err != nil {
 		return nil, err
@@ -81,12 +82,21 @@ type treeBench struct {
 	store  *remote.Store
 	tree   *benchTree
 	parts  []treePart
+
+	progress *progress
+	done     int
 }
 
 // treePart is how long actions took that are alike.
 type treePart struct {
 	name          string
 	total, inputs []time.Duration // of the whole action; of its input root, by the server's own account
+}
+
+// say tells which action is next, of those that count.
+func (b *treeBench) say(part string) {
+	b.done++
+	b.progress.say(fmt.Sprintf("%s: action %d of %d", part, b.done, b.cmd.First+2*b.cmd.Repeat))
 }
 
 // warmUp has the server start its container.
@@ -105,7 +115,9 @@ func (b *treeBench) run(ctx context.Context) error {
 		{name: "again"},
 		{name: fmt.Sprintf("with %d changed", c.Change)},
 	}
+	defer b.progress.end()
 	for range c.First {
+		b.say(b.parts[0].name)
 		b.tree = newBenchTree(c.Files, c.Directories, int(c.Size))
 		if err := b.tree.upload(ctx, b.store); err != nil {
 			return err
@@ -115,11 +127,13 @@ func (b *treeBench) run(ctx context.Context) error {
 		}
 	}
 	for i := range c.Repeat {
+		b.say(b.parts[1].name)
 		if err := b.action(ctx, i%c.Files, &b.parts[1]); err != nil {
 			return err
 		}
 	}
 	for i := range c.Repeat {
+		b.say(b.parts[2].name)
 		for j := range c.Change {
 			b.tree.change((i*c.Change + j) * 7919 % c.Files)
 		}

@@ -15,16 +15,24 @@ import (
 	"github.com/hearth-build/hearth/cmd/hearth/settings"
 )
 
-// hearth runs this program with arguments, and variables for its environment.
-func hearth(t *testing.T, env []string, args ...string) (out string, err error) {
+// self is this program with arguments, ready to be run.
+func self(t *testing.T, args ...string) *exec.Cmd {
 	t.Helper()
-	self, err := os.Executable()
+	program, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
+	cmd := exec.CommandContext(t.Context(), program, args...)
+	cmd.Env = os.Environ()
+	return cmd
+}
+
+// hearth runs this program with arguments, and variables for its environment.
+func hearth(t *testing.T, env []string, args ...string) (out string, err error) {
+	t.Helper()
 	var stdout, stderr bytes.Buffer
-	cmd := exec.CommandContext(t.Context(), self, args...)
-	cmd.Env, cmd.Stdout, cmd.Stderr = append(os.Environ(), env...), &stdout, &stderr
+	cmd := self(t, args...)
+	cmd.Env, cmd.Stdout, cmd.Stderr = append(cmd.Env, env...), &stdout, &stderr
 	if err = cmd.Run(); err != nil {
 		return stdout.String() + stderr.String(), err
 	}

@@ -98,13 +98,13 @@ type demo struct {
 
 func (d *demo) ways(ctx context.Context) (results []demoResult, err error) {
 	said := newProgress(os.Stderr)
-	defer said.end()
 	for _, way := range demoWays() {
 		if !slices.Contains(d.cmd.Way, way.name) {
 			continue
 		}
-		said.say("building: " + way.what)
+		end := said.following("building: " + way.what)
 		took, err := d.one(ctx, way)
+		end()
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", way.name, err)
 		}

@@ -32,9 +32,12 @@ type doctorCmd struct {
 
 // Run makes the checks and prints a line for each.
 func (c *doctorCmd) Run(ctx context.Context, logger *slog.Logger) error {
-	f := &findings{out: os.Stdout}
+	f := &findings{out: os.Stdout, colours: coloursOn(os.Stdout)}
+	said := pullSaid{progress: newProgress(os.Stderr), lines: os.Stdout}
 	if c.JSON {
-		f.out = io.Discard
+		f.out, said.lines = io.Discard, io.Discard
+	} else if canDraw(os.Stdout) && said.progress.shown() {
+		said.lines = io.Discard // a person would see each twice
 	}
 	switch {
 	case len(c.Pull) > 0:
@@ -42,7 +45,7 @@ func (c *doctorCmd) Run(ctx context.Context, logger *slog.Logger) error {
 		if err := os.Unsetenv(registryPasswordEnv); err != nil {
 			return err
 		}
-		c.pull(ctx, logger, f)
+		c.pull(ctx, logger, f, said)
 	case c.Store:
 		c.checkStore(ctx, f, storeCheck{logger: logger, progress: newProgress(os.Stderr)})
 	default:
@@ -107,6 +110,7 @@ type finding struct {
 // findings prints what checks have found.
 type findings struct {
 	out      io.Writer
+	colours  colours
 	problems int
 	all      []finding
 }
@@ -114,9 +118,9 @@ type findings struct {
 // show prints a finding, and what to do about a bad one.
 func (f *findings) show(name string, ok bool, detail, fix string) {
 	f.all = append(f.all, finding{name, ok, detail, fix})
-	mark := "ok     "
+	mark := f.colours.good("ok     ")
 	if !ok {
-		mark = "PROBLEM"
+		mark = f.colours.bad("PROBLEM")
 		f.problems++
 	}
 	fmt.Fprintf(f.out, "%s  %-16s %s\n", mark, name, detail)

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
 	"strings"
 
@@ -13,14 +14,26 @@ import (
 // registryPasswordEnv is where the flag RegistryPassword comes from as a rule.
 const registryPasswordEnv = "HEARTH_REGISTRY_PASSWORD"
 
+// pullSaid is where a pull tells how it goes: each line for itself, and all in one.
+type pullSaid struct {
+	progress *progress
+	lines    io.Writer
+}
+
+func (s pullSaid) line(said string) {
+	s.progress.say(said)
+	fmt.Fprintf(s.lines, "         %s\n", said)
+}
+
 // pull pulls images ahead, and says what their names stand for.
-func (c *doctorCmd) pull(ctx context.Context, logger *slog.Logger, f *findings) {
+func (c *doctorCmd) pull(ctx context.Context, logger *slog.Logger, f *findings, said pullSaid) {
 	for _, named := range c.Pull {
 		name := strings.TrimPrefix(named, "docker://")
 		ref := runners.ImageRef{Name: name, Username: c.RegistryUsername, Password: c.RegistryPassword}
 		pulled, err := podman.PullAhead(ctx, podman.Options{
 			DataDir: c.DataDir, Socket: c.PodmanSocket, PullTimeout: c.PullTimeout, Logger: logger,
-		}, ref, func(said string) { fmt.Fprintf(f.out, "         %s\n", said) })
+		}, ref, said.line)
+		said.progress.end()
 		if err != nil {
 			f.show("image", false, err.Error(), "credentials are taken from --registry-username and the variable "+registryPasswordEnv)
 			continue

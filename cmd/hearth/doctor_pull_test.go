@@ -95,14 +95,13 @@ func TestDoctorPull(t *testing.T) {
 		t.Fatal(err)
 	}
 	dataDir, name := t.TempDir(), address+"/team/tools"
+	pull := func(password string, flags ...string) *exec.Cmd {
+		cmd := self(t, append([]string{"doctor", "--data-dir=" + dataDir, "--registry-username=somebody", "--pull=docker://" + name}, flags...)...)
+		cmd.Env = append(cmd.Env, "CONTAINERS_REGISTRIES_CONF="+conf, registryPasswordEnv+"="+password)
+		return cmd
+	}
 	doctor := func(password string) (said string, err error) {
-		self, err := os.Executable()
-		if err != nil {
-			t.Fatal(err)
-		}
-		cmd := exec.Command(self, "doctor", "--data-dir="+dataDir, "--registry-username=somebody", "--pull=docker://"+name)
-		cmd.Env = append(os.Environ(), "CONTAINERS_REGISTRIES_CONF="+conf, registryPasswordEnv+"="+password)
-		out, err := cmd.CombinedOutput()
+		out, err := pull(password).CombinedOutput()
 		if strings.Contains(string(out), password) {
 			t.Errorf("the password was printed:\n%s", out)
 		}
@@ -116,6 +115,13 @@ func TestDoctorPull(t *testing.T) {
 		if err != nil || !strings.Contains(said, want) {
 			t.Errorf("%v, want %q in:\n%s", err, want, said)
 		}
+	}
+	// A person sees what podman says once, in one line that is gone in the end.
+	cmd := pull("hush-hush")
+	shown, err := onTerminal(t, cmd, &cmd.Stdout, &cmd.Stderr)
+	if err != nil || !strings.Contains(shown, "\r\x1b[KTrying to pull "+name) || strings.Contains(shown, "\nTrying") || strings.Contains(shown, "  Trying") ||
+		!strings.Contains(shown, "\r\x1b[K\x1b[32mok     \x1b[0m  image") {
+		t.Errorf("the terminal shows %q, %v", shown, err)
 	}
 	if out, err := exec.Command("podman", "rmi", name).CombinedOutput(); err != nil {
 		t.Errorf("podman rmi: %v\n%s", err, out)

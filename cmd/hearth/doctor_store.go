@@ -30,7 +30,7 @@ func (c *doctorCmd) checkStore(ctx context.Context, f *findings, check storeChec
 	}
 	report, err := disk.Verify(ctx, disk.Options{
 		Dir: dir, MaxBytes: math.MaxInt64, // nothing is evicted
-		OnCheck: check.progress.show, Logger: check.logger,
+		OnCheck: func(done, all int) { check.progress.show("checked", done, all) }, Logger: check.logger,
 	})
 	check.progress.end()
 	for _, d := range report.Dropped {

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"io"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -14,7 +13,6 @@ import (
 	"time"
 
 	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
-	"golang.org/x/sys/unix"
 
 	"github.com/hearth-build/hearth/cas"
 	"github.com/hearth-build/hearth/cas/actioncache"
@@ -161,52 +159,4 @@ func TestDoctorStoreStops(t *testing.T) {
 		t.Errorf("%d problems: %s", problems, said)
 	}
 	wantSaid(t, dataDir, 0, "1 blobs and results", "all whole")
-}
-
-// On a terminal one line tells how far it is, and is gone in the end.
-func TestProgressOnATerminal(t *testing.T) {
-	terminal, screen := openTerminal(t)
-	p := newProgress(terminal)
-	p.show(1, 3)
-	p.show(2, 3) // too soon
-	p.end()
-	const want = "\r\x1b[Kchecked 1 of 3 (33 %)\r\x1b[K"
-	got := make([]byte, len(want))
-	if _, err := io.ReadFull(screen, got); err != nil || string(got) != want {
-		t.Errorf("the terminal shows %q, %v", got, err)
-	}
-	file, err := os.Create(filepath.Join(t.TempDir(), "file"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer file.Close()
-	p = newProgress(file)
-	p.show(1, 3)
-	p.end()
-	if info, err := file.Stat(); err != nil || info.Size() != 0 {
-		t.Errorf("a file got %d bytes, %v", info.Size(), err)
-	}
-}
-
-// openTerminal returns both sides of a terminal.
-func openTerminal(t *testing.T) (terminal, screen *os.File) {
-	t.Helper()
-	screen, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { screen.Close() })
-	if err := unix.IoctlSetPointerInt(int(screen.Fd()), unix.TIOCSPTLCK, 0); err != nil {
-		t.Fatal(err)
-	}
-	n, err := unix.IoctlGetInt(int(screen.Fd()), unix.TIOCGPTN)
-	if err != nil {
-		t.Fatal(err)
-	}
-	terminal, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { terminal.Close() })
-	return terminal, screen
 }
