@@ -46,12 +46,14 @@ func NewActions(o ActionsOptions) (*Actions, error) {
 	return &Actions{o}, nil
 }
 
-// run takes an assignment to its end, which comes soon when ctx ends.
-func (a *Actions) run(ctx context.Context, assigned *remoteworker.DesiredState_Executing, tell func(execution.Step)) *repb.ExecuteResponse {
+// run takes an assignment to its end, which comes soon when ctx ends. Submitted gets its
+// operation.
+func (a *Actions) run(ctx context.Context, assigned *remoteworker.DesiredState_Executing, submitted func(*execution.Operation), tell func(execution.Step)) *repb.ExecuteResponse {
 	op, err := a.submit(ctx, assigned)
 	if err != nil {
 		return reapi.FailedResponse(err)
 	}
+	submitted(op)
 	out := cluster.Translated(ctx, cluster.Watch(ctx, op, func(s execution.State) { tell(s.Step) }))
 	resp := reapi.ExecuteResponse(context.WithoutCancel(ctx), op, out)
 	a.show(ctx, op, assigned.GetAction(), resp)

@@ -3,6 +3,7 @@ package buildbarn
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 
 	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
 	"github.com/buildbarn/bb-remote-execution/pkg/proto/remoteworker"
@@ -18,6 +19,8 @@ type job struct {
 	digest *repb.Digest
 	news   chan struct{} // holds one when there is something to tell
 	done   chan struct{}
+	// operation is nil until it is submitted.
+	operation atomic.Pointer[execution.Operation]
 
 	mu       sync.Mutex // guards what follows
 	step     execution.Step
@@ -31,7 +34,7 @@ func startJob(actions *Actions, assigned *remoteworker.DesiredState_Executing) *
 	go func() { // ends soon after cancel
 		defer close(j.done)
 		defer j.cancel(nil)
-		j.tell(execution.StepCompleted, actions.run(ctx, assigned, func(step execution.Step) { j.tell(step, nil) }))
+		j.tell(execution.StepCompleted, actions.run(ctx, assigned, j.operation.Store, func(step execution.Step) { j.tell(step, nil) }))
 	}()
 	return j
 }
@@ -50,11 +53,11 @@ func (j *job) tell(step execution.Step, response *repb.ExecuteResponse) {
 	}
 }
 
-// begun reports whether the command runs, or has run.
+// begun reports whether the command runs, or has run. What watchers are told of steps
+// comes up to half a second later.
 func (j *job) begun() bool {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.step >= execution.StepExecution
+	op := j.operation.Load()
+	return op != nil && op.State().Step >= execution.StepExecution
 }
 
 // ended reports whether there is an outcome.
