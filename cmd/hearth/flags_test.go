@@ -15,7 +15,7 @@ func goodFlags(t *testing.T) *serveCmd {
 	if err := os.WriteFile(program, []byte("#!/bin/true"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	return &serveCmd{machineFlags: machineFlags{
+	return &serveCmd{Listening: listenFlags{MaxConnections: 1}, machineFlags: machineFlags{
 		Slots: 2, MaxQueued: 10, DefaultTimeout: time.Hour, MaxTimeout: time.Hour, MaxPrinted: 1,
 		containerFlags: containerFlags{IdleTimeout: time.Minute, Images: imageFlags{PullTimeout: time.Minute}, ExecServer: program},
 	}}
@@ -34,12 +34,12 @@ func TestValidateNamesEveryBadFlag(t *testing.T) {
 	c.Slots, c.MaxQueued, c.DefaultTimeout, c.MaxBytes = 0, -1, 2*time.Hour, -5
 	c.Images = imageFlags{ImageExpiry: time.Minute, ImageMinFree: -1}
 	c.Instance = []string{"a//b", "x/blobs"}
-	c.ExecServer = filepath.Join(t.TempDir(), "gone")
+	c.ExecServer, c.Listening.MaxConnections = filepath.Join(t.TempDir(), "gone"), 0
 	err := c.validate()
 	if err == nil {
 		t.Fatal("nothing is wrong")
 	}
-	for _, flag := range []string{"--slots", "--max-queued", "--default-timeout", "--max-bytes", "a//b", "x/blobs", "--execserver", "--pull-timeout", "--image-expiry", "--image-min-free"} {
+	for _, flag := range []string{"--slots", "--max-queued", "--default-timeout", "--max-bytes", "--max-connections", "a//b", "x/blobs", "--execserver", "--pull-timeout", "--image-expiry", "--image-min-free"} {
 		if !strings.Contains(err.Error(), flag) {
 			t.Errorf("%s is not named in: %v", flag, err)
 		}
