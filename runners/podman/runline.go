@@ -90,9 +90,12 @@ func limitFlags(g *specgen.SpecGenerator) (flags []string) {
 	if r.Memory != nil {
 		flags = append(flags, fmt.Sprintf("--memory=%d", *r.Memory.Limit), fmt.Sprintf("--memory-swap=%d", *r.Memory.Swap))
 	}
+	// Podman has a limit of its own, which takes a controller, unless this is 0.
+	var processes int64
 	if r.Pids != nil {
-		flags = append(flags, fmt.Sprintf("--pids-limit=%d", r.Pids.Limit))
+		processes = r.Pids.Limit
 	}
+	flags = append(flags, fmt.Sprintf("--pids-limit=%d", processes))
 	if r.CPU != nil {
 		flags = append(flags, fmt.Sprintf("--cpu-period=%d", *r.CPU.Period), fmt.Sprintf("--cpu-quota=%d", *r.CPU.Quota))
 	}
