@@ -71,7 +71,7 @@ buildbuddy:
 	go build -o bin/buildbuddy-app ./e2e/buildbuddy
 
 test-bazel: build buildbarn buildbuddy
-	SID_ROOT=$(SID) .ci/gotest.sh -count=1 -timeout=30m ./e2e
+	SID_ROOT=$(SID) .ci/gotest.sh -count=1 -timeout=60m ./e2e
 
 # The pictures of docs/console.md.
 screenshots: build
