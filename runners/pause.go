@@ -115,6 +115,7 @@ func (p *Pool) look(r *runner, period int) {
 	defer p.nudgeKeeper()
 	ctx, cancel := context.WithTimeout(p.work(), lookTimeout)
 	defer cancel()
+	// Where everything is paused the time itself, or that it cannot be read, is no matter.
 	cpu, err := r.instance.CPUTime(ctx)
 	if errors.Is(err, ErrNoCgroup) {
 		p.lookNoMore(r, period)

@@ -68,7 +68,7 @@ func Open(ctx context.Context, opts Options) (*Backend, error) {
 	}
 	opts = opts.withDefaults()
 	if !rootless.IsRoot() {
-		return nil, fmt.Errorf("%w: hearth does not run as root, and did not become root of a user namespace when it was started; run it with sudo, or start it by its own program", runners.ErrBackend)
+		return nil, fmt.Errorf("%w: hearth does not run as root, and did not become root of a user namespace when it was started; run it with sudo (only serve, worker, runner and doctor become that by themselves)", runners.ErrBackend)
 	}
 	b := &Backend{opts: opts, log: opts.Logger, pulls: newPulls(opts.PullTimeout), live: map[string]bool{}}
 	if err := b.open(ctx); err != nil {

@@ -20,7 +20,7 @@ import (
 // adds the variables HOME and HOSTNAME where the command has none of these names.
 func (b *Backend) RunLine(platform runners.Platform, command runners.Command, from, to string) ([]string, error) {
 	if b.host.skeleton != "" {
-		return nil, errors.New("this hearth is an ordinary user's, whose containers are in a user namespace of its own: hearth actions shell gets there")
+		return nil, errors.New("this hearth is an ordinary user's, whose containers are in a user namespace of its own, which no podman run gets into: hearth actions rerun runs the action again on this server")
 	}
 	s := runners.Spec{Image: runners.Image{Name: platform.Image.Name}, Network: platform.Network}
 	g := b.containerSpec(s)
