@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime"
 	"syscall"
 	"time"
 
@@ -188,6 +189,7 @@ func (r *run) flush(now time.Time) {
 	}
 	if due != nil {
 		r.sender.take(due)
+		runtime.Gosched() // to the sender, which could not run during the next poll
 	}
 }
 

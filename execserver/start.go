@@ -15,6 +15,10 @@ import (
 	"github.com/hearth-build/hearth/execserver/execpb"
 )
 
+// timerSlack is how late the timers of a command may be: what Linux gives to the
+// first process.
+const timerSlack = 50 * time.Microsecond
+
 // child is the main process of a command.
 type child struct {
 	pid   int
@@ -152,11 +156,14 @@ func (c *Command) fork(name string, stdio []uintptr) (child, error) {
 		},
 	}
 	// The child gets the signal mask of the thread, which may have one of the
-	// container engine's.
+	// container engine's, and the slack of its timers, which may be a relaxed monitor's.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	if err := unix.PthreadSigmask(unix.SIG_SETMASK, &unix.Sigset_t{}, nil); err != nil {
 		return child{}, fmt.Errorf("clear the signal mask: %w", err)
+	}
+	if err := unix.Prctl(unix.PR_SET_TIMERSLACK, uintptr(timerSlack), 0, 0, 0); err != nil {
+		return child{}, fmt.Errorf("give commands the usual timer slack: %w", err)
 	}
 	var err error
 	started.pid, err = syscall.ForkExec(name, c.Args, &attr)

@@ -2,6 +2,7 @@ package execserver_test
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -184,5 +185,23 @@ func TestTextFileBusy(t *testing.T) {
 	s.ok(t, cmd)
 	if err := <-closed; err != nil {
 		t.Error(err)
+	}
+}
+
+// A command's timers are as exact as on any Linux, also where those of the server's
+// own threads were allowed to be late.
+func TestTimerSlack(t *testing.T) {
+	s := startServer(t, options{})
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*", s.pid))
+	if err != nil || len(threads) == 0 {
+		t.Fatalf("threads %v, %v", threads, err)
+	}
+	for _, thread := range threads {
+		if err := os.WriteFile("/proc/"+filepath.Base(thread)+"/timerslack_ns", []byte("1000000"), 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := s.ok(t, shell("cat /proc/self/timerslack_ns")); got != "50000\n" {
+		t.Errorf("the slack of a command's timers is %q", got)
 	}
 }

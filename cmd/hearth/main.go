@@ -26,6 +26,7 @@ import (
 
 	"github.com/hearth-build/hearth/cmd/hearth/settings"
 	"github.com/hearth-build/hearth/runners/rootless"
+	"github.com/hearth-build/hearth/runners/sysmon"
 )
 
 // cli is every command with its flags. The same names work in the file that
@@ -76,6 +77,11 @@ func main() {
 	level := &slog.LevelVar{}
 	level.Set(c.LogLevel)
 	logger := newLogger(os.Stderr, c.LogFormat, level)
+	if needsRoot(command.Command()) {
+		if err := sysmon.Relax(os.Getpid()); err != nil {
+			logger.Debug("the Go runtime's monitor wakes as often as ever", "error", err)
+		}
+	}
 	ctx, stop := stopContexts(logger)
 	defer stop()
 	command.BindTo(ctx.first, (*context.Context)(nil))

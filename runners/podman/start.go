@@ -15,6 +15,7 @@ import (
 
 	"github.com/hearth-build/hearth/execserver"
 	"github.com/hearth-build/hearth/runners"
+	"github.com/hearth-build/hearth/runners/sysmon"
 )
 
 const (
@@ -76,7 +77,13 @@ func (in *instance) start(ctx context.Context) error {
 	if in.client, err = execserver.Dial(filepath.Join(in.spec.Dir, ctlDir, socketFile)); err != nil {
 		return err
 	}
-	return in.awaitServer(ctx)
+	if err := in.awaitServer(ctx); err != nil {
+		return err
+	}
+	if err := sysmon.Relax(in.init.pid); err != nil {
+		in.b.log.Debug("the exec server's monitor wakes as often as ever", "runner", in.spec.ID, "error", err)
+	}
+	return nil
 }
 
 // makeWorkDir makes the work directory with exactly its mode.
