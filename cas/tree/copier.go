@@ -119,16 +119,15 @@ func (c *Copier) allMissing(ctx context.Context, g *Graph, err error) error {
 
 // makeRoot makes the directory of an input root, or takes an empty one.
 func makeRoot(dir string) (int, error) {
-	place, name, err := openPlace(dir)
+	dir, err := placeOf(dir)
 	if err != nil {
 		return -1, err
 	}
-	defer unix.Close(place)
-	made := unix.Mkdirat(place, name, 0o755)
+	made := unix.Mkdir(dir, 0o755)
 	if made != nil && made != unix.EEXIST {
 		return -1, fmt.Errorf("make input root %s: %w", dir, made)
 	}
-	root, err := openatRetry(place, name, openDir)
+	root, err := openRoot(dir)
 	if err != nil {
 		return -1, fmt.Errorf("open input root %s: %w", dir, err)
 	}

@@ -99,30 +99,22 @@ func openatRetry(dirFD int, name string, flags int) (int, error) {
 	}
 }
 
-// openPlace opens the directory in which dir is, and returns the last name of
-// dir. The parent is the host's own: its links are followed.
-func openPlace(dir string) (fd int, name string, err error) {
-	parent, name := filepath.Split(filepath.Clean(dir))
-	if nameProblem(name) != "" {
-		return -1, "", fmt.Errorf("%s is no place for a tree", dir)
+// placeOf is where a tree is or will be. The directory that it is in is the host's
+// own, whose links are followed; that of the tree itself an action had in its
+// hands: it may have become anything.
+func placeOf(dir string) (string, error) {
+	dir = filepath.Clean(dir)
+	if nameProblem(filepath.Base(dir)) != "" {
+		return "", fmt.Errorf("%s is no place for a tree", dir)
 	}
-	if parent == "" {
-		parent = "."
-	}
-	fd, err = openatRetry(unix.AT_FDCWD, parent, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC)
-	if err != nil {
-		return -1, "", fmt.Errorf("open %s: %w", parent, err)
-	}
-	return fd, name, nil
+	return dir, nil
 }
 
-// openRoot opens the directory of a tree, which an action had in its hands: it
-// may have become anything, and is not followed.
+// openRoot opens the directory of a tree, and follows no link that is in its place.
 func openRoot(dir string) (int, error) {
-	place, name, err := openPlace(dir)
+	dir, err := placeOf(dir)
 	if err != nil {
 		return -1, err
 	}
-	defer unix.Close(place)
-	return openatRetry(place, name, openDir)
+	return openatRetry(unix.AT_FDCWD, dir, openDir)
 }

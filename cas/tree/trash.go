@@ -1,6 +1,7 @@
 package tree
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -74,8 +75,13 @@ func (t *trash) doLater(c chore) {
 	}
 }
 
-// discard makes dir disappear. One that is gone already is fine.
+// discard makes dir disappear. One that is gone already is fine. Also one that is empty
+// goes to the trash, since it takes the kernel less time to rename it.
 func (t *trash) discard(dir string) error {
+	dir, err := placeOf(dir)
+	if err != nil {
+		return err
+	}
 	r, err := t.move(dir)
 	if err != nil || r.name == "" {
 		return err
@@ -105,29 +111,25 @@ func (t *trash) enqueue(c chore) bool {
 	}
 }
 
-// move renames dir into the trash. A rename takes what is there by that name,
+// move renames dir, a place of a tree, into the trash. A rename takes what is there by that name,
 // be it a link, without following it.
 func (t *trash) move(dir string) (rubbish, error) {
-	place, name, err := openPlace(dir)
-	if errors.Is(err, unix.ENOENT) {
-		return rubbish{}, nil
-	}
-	if err != nil {
-		return rubbish{}, err
-	}
-	defer unix.Close(place)
-	beside := filepath.Join(filepath.Dir(filepath.Clean(dir)), TrashName)
+	beside := filepath.Join(filepath.Dir(dir), TrashName)
 	if t.dir == "" {
-		return moveTo(place, name, beside)
+		r, err := moveTo(dir, beside)
+		if errors.Is(err, unix.ENOENT) {
+			return rubbish{}, nil // where there is no place for trash there was none for dir
+		}
+		return r, err
 	}
-	r, err := moveTo(place, name, t.dir)
+	r, err := moveTo(dir, t.dir)
 	if errors.Is(err, unix.EXDEV) {
-		return moveTo(place, name, beside)
+		return moveTo(dir, beside)
 	}
 	return r, err
 }
 
-func moveTo(place int, name, trashDir string) (rubbish, error) {
+func moveTo(dir, trashDir string) (rubbish, error) {
 	fd, err := makeTrash(trashDir)
 	if err != nil {
 		return rubbish{}, err
@@ -135,10 +137,10 @@ func moveTo(place int, name, trashDir string) (rubbish, error) {
 	defer unix.Close(fd)
 	for range 10 {
 		as := fmt.Sprintf("%016x", rand.Uint64())
-		err = unix.Renameat2(place, name, fd, as, unix.RENAME_NOREPLACE)
+		err = unix.Renameat2(unix.AT_FDCWD, dir, fd, as, unix.RENAME_NOREPLACE)
 		if err == unix.EPERM || err == unix.EACCES {
-			unlock(place, name)
-			err = unix.Renameat2(place, name, fd, as, unix.RENAME_NOREPLACE)
+			unlockPlace(dir)
+			err = unix.Renameat2(unix.AT_FDCWD, dir, fd, as, unix.RENAME_NOREPLACE)
 		}
 		switch err {
 		case nil:
@@ -148,21 +150,29 @@ func moveTo(place int, name, trashDir string) (rubbish, error) {
 		case unix.EEXIST:
 			continue
 		case unix.EBUSY:
-			return rubbish{}, fmt.Errorf("remove %s: it is a mount point; unmount it first: %w", name, err)
+			return rubbish{}, fmt.Errorf("remove %s: it is a mount point; unmount it first: %w", dir, err)
 		}
 		break
 	}
-	return rubbish{}, fmt.Errorf("move %s to the trash %s: %w", name, trashDir, err)
+	return rubbish{}, fmt.Errorf("move %s to the trash %s: %w", dir, trashDir, err)
+}
+
+// unlockPlace is unlock for a tree that is to be moved.
+func unlockPlace(dir string) {
+	place, name := filepath.Split(dir)
+	if fd, err := openatRetry(unix.AT_FDCWD, cmp.Or(place, "."), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC); err == nil {
+		unlock(fd, name)
+		unix.Close(fd)
+	}
 }
 
 // makeTrash opens a trash directory, and makes it first if it is not there.
 func makeTrash(dir string) (int, error) {
-	place, name, err := openPlace(dir)
-	if err != nil {
-		return -1, err
+	fd, err := openTrash(dir)
+	if !errors.Is(err, unix.ENOENT) {
+		return fd, err
 	}
-	defer unix.Close(place)
-	if err := unix.Mkdirat(place, name, 0o700); err != nil && err != unix.EEXIST {
+	if err := unix.Mkdir(dir, 0o700); err != nil && err != unix.EEXIST {
 		return -1, fmt.Errorf("make trash directory %s: %w", dir, err)
 	}
 	return openTrash(dir)
@@ -198,6 +208,9 @@ func (r rubbish) delete() error {
 		return err
 	}
 	defer unix.Close(fd)
+	if unix.Unlinkat(fd, r.name, unix.AT_REMOVEDIR) == nil {
+		return nil // many actions leave nothing
+	}
 	if err := removeAll(fd, r.name); err != nil {
 		return fmt.Errorf("delete %s: %w", filepath.Join(r.dir, r.name), err)
 	}

@@ -5,12 +5,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // cgroupFiles are the open files of one container's cgroups: to read or write
@@ -150,11 +151,22 @@ func value(text []byte, name string) (int64, error) {
 // readAll reads a short file of the kernel.
 func readAll(f *os.File) ([]byte, error) { return readInto(f, make([]byte, 1024)) }
 
-// readInto reads a file of the kernel, which makes it anew at each read, as far
-// as there is room for whole lines.
+// readInto reads a file of a cgroup, which the kernel makes anew at each read and
+// gives out in one piece, as far as there is room for whole lines.
 func readInto(f *os.File, buf []byte) ([]byte, error) {
-	n, err := f.ReadAt(buf, 0)
-	if err != nil && !errors.Is(err, io.EOF) {
+	conn, err := f.SyscallConn()
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", f.Name(), err)
+	}
+	n, failed := 0, error(nil)
+	err = conn.Read(func(fd uintptr) bool {
+		for {
+			if n, failed = unix.Pread(int(fd), buf, 0); failed != unix.EINTR {
+				return true
+			}
+		}
+	})
+	if err := errors.Join(err, failed); err != nil {
 		return nil, fmt.Errorf("read %s: %w", f.Name(), err)
 	}
 	if n == len(buf) {
