@@ -36,7 +36,7 @@ func (v *victim) outputsAttacks() []attack {
 		},
 		{
 			name: "InputRootIsALink", script: "mv /hearth/work/root /hearth/work/gone && ln -s /etc /hearth/work/root", outputs: []string{"passwd"},
-			burns: len(v.user) > 1 && v.mode != "mount", check: v.nothingOfTheHost,
+			burns: len(v.user) > 1 && v.mode != "mount" && v.mode != "user namespace", check: v.nothingOfTheHost,
 		},
 		{
 			name: "SocketIsALink", script: "rm /hearth/ctl/exec.sock && ln -s /run/podman/podman.sock /hearth/ctl/exec.sock",

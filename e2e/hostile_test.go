@@ -1,6 +1,7 @@
 package e2e_test
 
 import (
+	"crypto/rand"
 	"fmt"
 	"os"
 	"os/exec"
@@ -22,7 +23,7 @@ type victim struct {
 	root *repb.Digest // the input root of all of them
 	// user are the properties that say as whom they run.
 	user []string
-	mode string // of input roots
+	mode string // how input roots are made, or what the containers are
 	// planted is what is on the host, and none of theirs.
 	planted []string
 }
@@ -35,7 +36,7 @@ const hostileProcesses = 300
 func TestHostileActions(t *testing.T) {
 	attacker := buildAttacker(t)
 	secret, socket := plant(t)
-	for _, mode := range []string{"mount", "copy", "ordinary user"} {
+	for _, mode := range []string{"mount", "copy", "ordinary user", "user namespace"} {
 		t.Run(mode, func(t *testing.T) {
 			h := startHostile(t, mode)
 			c := newCaller(t, h)
@@ -57,14 +58,40 @@ func TestHostileActions(t *testing.T) {
 }
 
 // startHostile starts a server that makes input roots in one way, or one of an ordinary
-// user's, who has but one.
+// user's, who has but one, or one whose containers are of an image, in user namespaces.
 func startHostile(t *testing.T, mode string) *hearth {
 	t.Helper()
 	flags := []string{"--slots=2", "--orphan-grace=100ms", "--runner-memory=512MiB", "--runner-cpus=2", fmt.Sprint("--runner-processes=", hostileProcesses)}
 	if mode == "ordinary user" {
 		return newOrdinary(t).serve(t, flags...)
 	}
+	if mode == "user namespace" {
+		flags = append(flags, "--user-namespaces=on", "--default-property=container-image=docker://"+importSmallImage(t))
+		mode = "mount"
+	}
 	return startHearthOn(t, "/", filepath.Join(shortTempDir(t), "data"), append(flags, "--input-roots="+mode)...)
+}
+
+// importSmallImage makes an image that has a shell and the usual commands.
+func importSmallImage(t *testing.T) (name string) {
+	t.Helper()
+	dir := t.TempDir()
+	name = "localhost/hearth-test-" + strings.ToLower(rand.Text())
+	script := `set -e
+mkdir -p "$0/bin" "$0/etc"
+cp /bin/busybox "$0/bin/"
+for command in $(busybox --list); do [ "$command" = busybox ] || ln -s busybox "$0/bin/$command"; done
+echo root:x:0:0::/:/bin/sh > "$0/etc/passwd"
+tar -C "$0" -c bin etc | podman import --quiet - "$1"`
+	if out, err := exec.Command("/bin/sh", "-c", script, dir, name).CombinedOutput(); err != nil {
+		t.Fatalf("make an image, which takes busybox-static and podman: %v\n%s", err, out)
+	}
+	t.Cleanup(func() {
+		if out, err := exec.Command("podman", "rmi", name).CombinedOutput(); err != nil {
+			t.Errorf("podman rmi: %v\n%s", err, out)
+		}
+	})
+	return name
 }
 
 // buildAttacker builds the program of the hostile actions.

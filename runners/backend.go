@@ -79,6 +79,21 @@ type Freezes interface {
 	Thaw(ctx context.Context) error
 }
 
+// Maps is an Instance that can be in a user namespace.
+type Maps interface {
+	// Root is, on the host, the ID of root in the container, which all others follow;
+	// 0: they are the host's own.
+	Root() int
+}
+
+// RootOf is the Root of an instance, if it can be another than the host's.
+func RootOf(instance Instance) int {
+	if mapped, ok := instance.(Maps); ok {
+		return mapped.Root()
+	}
+	return 0
+}
+
 // Weighs tells what a container holds. A backend that cannot says 0.
 type Weighs interface {
 	// Memory of its processes, and of its file systems that are in memory.
@@ -139,7 +154,7 @@ const (
 
 // Where a runner's files are: Spec.Dir/WorkDirName on the host is
 // ContainerWorkDir in every container, so that outputs do not depend on which
-// runner made them. Start creates it, owned by root with mode 0755. New mounts
+// runner made them. Start creates it, owned by the container's root, with mode 0755. New mounts
 // below it on the host become visible inside.
 const (
 	WorkDirName      = "work"

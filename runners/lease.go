@@ -52,6 +52,9 @@ func (l *Lease) Dir() string { return l.r.workDir() }
 // come and go with it.
 func (l *Lease) Belongings() *any { return &l.r.belongings }
 
+// Root is the Root of the runner's container.
+func (l *Lease) Root() int { return RootOf(l.r.instance) }
+
 // Image that the container was started from.
 func (l *Lease) Image() Image { return l.r.image }
 

@@ -17,9 +17,8 @@ import (
 
 // imageKey says what an image looks like.
 type imageKey struct {
-	root     cas.Digest
-	uid, gid int
-	writable bool
+	root cas.Digest
+	owners
 }
 
 // image is an input root as a mounted file system, which overlays have as their
@@ -115,7 +114,7 @@ func newImageWriter(g *Graph, img *image) *imageWriter {
 		BlockSize: packBlock,
 		Time:      inputTime,
 		DirOwner:  erofs.Owner{UID: uint32(img.key.uid), GID: uint32(img.key.gid)},
-		FileOwner: erofs.Owner{UID: uint32(os.Geteuid()), GID: uint32(os.Getegid())},
+		FileOwner: erofs.Owner{UID: uint32(img.key.rootUID), GID: uint32(img.key.rootGID)},
 		DirMode:   0o755, FileMode: 0o444, ProgramMode: 0o555,
 	}
 	if img.key.writable {
@@ -197,7 +196,7 @@ func least(n *node, f, d, l int) Kind {
 func (w *imageWriter) file(e fileEntry, p *slot) erofs.File {
 	f := erofs.File{Size: e.digest.Size(), Program: e.executable}
 	if e.wish != nil {
-		a := e.attributes(w.key.uid, w.key.gid, w.key.writable)
+		a := e.attributes(w.key.owners)
 		f.Attributes = &erofs.Attributes{
 			Owner: erofs.Owner{UID: uint32(a.uid), GID: uint32(a.gid)}, Mode: uint16(a.mode), Time: a.mtime.Sec, Nanos: uint32(a.mtime.Nsec),
 		}

@@ -133,7 +133,7 @@ func (m *Mounter) Stage(ctx context.Context, g *Graph, dir string, opts StageOpt
 	if err := g.stageable(opts); err != nil {
 		return nil, err
 	}
-	img, err := m.images.get(ctx, g, imageKey{root: g.Root(), uid: opts.UID, gid: opts.GID, writable: opts.Writable})
+	img, err := m.images.get(ctx, g, imageKey{root: g.Root(), owners: opts.owners()})
 	if err != nil {
 		return nil, fmt.Errorf("stage input root: %w", err)
 	}

@@ -1,6 +1,7 @@
 package tree
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"slices"
@@ -47,11 +48,25 @@ type attributes struct {
 	mtime    unix.Timespec
 }
 
-// attributes of a file for an action of a user. One that is not writable is the
-// same as a link to the store's file. A mode that was wished for is meant for the
-// action, so the file is its own.
-func (e fileEntry) attributes(uid, gid int, writable bool) attributes {
-	a := attributes{uid: uid, gid: gid, mode: 0o444, mtime: unix.Timespec{Sec: inputTime}}
+// owners are whom the files of an input root can belong to: its action's user, and
+// root, whose are those that the action may not write to.
+type owners struct {
+	uid, gid         int
+	rootUID, rootGID int
+	writable         bool
+}
+
+func (o StageOptions) owners() owners {
+	return owners{
+		uid: o.UID, gid: o.GID, rootUID: cmp.Or(o.Root, os.Geteuid()), rootGID: cmp.Or(o.Root, os.Getegid()), writable: o.Writable,
+	}
+}
+
+// attributes of a file. One that is not writable is the same as a link to the
+// store's file. A mode that was wished for is meant for the action, so the file is
+// its own.
+func (e fileEntry) attributes(o owners) attributes {
+	a := attributes{uid: o.uid, gid: o.gid, mode: 0o444, mtime: unix.Timespec{Sec: inputTime}}
 	if e.executable {
 		a.mode = 0o555
 	}
@@ -61,10 +76,10 @@ func (e fileEntry) attributes(uid, gid int, writable bool) attributes {
 	switch {
 	case e.wish != nil && e.wish.hasMode:
 		a.mode = e.wish.mode | a.mode&0o111
-	case writable:
+	case o.writable:
 		a.mode |= 0o200
 	default:
-		a.uid, a.gid = os.Geteuid(), os.Getegid()
+		a.uid, a.gid = o.rootUID, o.rootGID
 	}
 	return a
 }

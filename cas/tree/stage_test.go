@@ -425,3 +425,28 @@ func TestStageDeep(t *testing.T) {
 		}
 	})
 }
+
+// In a user namespace of its own the action sees files as root's, as everywhere: they are
+// those of the namespace's root.
+func TestStageForUserNamespace(t *testing.T) {
+	needRoot(t)
+	const root = 100_000
+	s := newLeaseStore(t)
+	g := load(t, s, s.tree(t, dir{"f": "f", "l": large("l"), "d": dir{"f": "g"}}))
+	for name, stager := range map[string]tree.Stager{"copy": newCopier(t, s), "mount": newMounter(t, s, tree.MounterOptions{CopyNodes: -1})} {
+		for _, writable := range []bool{false, true} {
+			opts := tree.StageOptions{UID: root + nobody, GID: root + nobody, Root: root, Writable: writable}
+			dir := filepath.Join(publicDir(t), "root")
+			stageAt(t, stager, g, dir, opts)
+			owner := root
+			if writable {
+				owner = root + nobody
+			}
+			for path, want := range map[string]int{".": root + nobody, "d": root + nobody, "f": owner, "l": owner, "d/f": owner} {
+				if st := statOf(t, filepath.Join(dir, path)); int(st.Uid) != want || int(st.Gid) != want {
+					t.Errorf("%s, writable %v: %s is of %d and %d, want %d", name, writable, path, st.Uid, st.Gid, want)
+				}
+			}
+		}
+	}
+}

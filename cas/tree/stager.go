@@ -25,12 +25,15 @@ type StageOptions struct {
 	// UID and GID of the action. They own the directories, so that the action
 	// can write there.
 	UID, GID int
+	// Root is, on this host, the ID of root of the user namespace that the action is
+	// in, as UID and GID are those of its user; 0: it is in this process's own.
+	Root int
 	// Writable: they own the files as well, and may write to them. Else files are
 	// root's and read-only. Nobody else ever sees what is written.
 	Writable bool
 	// AllowLinks: files that are not writable may be hard links to the store's own
 	// inodes, since the action can neither write to an inode of root nor change
-	// its mode.
+	// its mode. In a user namespace of its own it would see them as nobody's.
 	AllowLinks bool
 	// AbsoluteSymlinks: symbolic links with absolute targets are made as they
 	// are. Without it a graph that has one is refused.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path"
 
 	"golang.org/x/sys/unix"
@@ -113,7 +112,7 @@ func (s *syncing) same(fd int, p place, name string) (wanted, same bool, err err
 		return false, false, nil
 	}
 	made, ok := s.workspace.made[p.path][name]
-	if !ok || !made.is(&st, p.node.files[i]) || s.opts.Writable {
+	if !ok || !made.is(&st, p.node.files[i], s.opts.owners()) || s.opts.Writable {
 		return true, false, nil
 	}
 	s.note(p.path, name, made)
@@ -122,13 +121,13 @@ func (s *syncing) same(fd int, p place, name string) (wanted, same bool, err err
 
 // is reports whether a file that was made is the one that is there, and as it is
 // wanted now.
-func (m *madeFile) is(st *unix.Stat_t, e fileEntry) bool {
+func (m *madeFile) is(st *unix.Stat_t, e fileEntry, o owners) bool {
 	mode := uint32(unix.S_IFREG | 0o444)
 	if e.executable {
 		mode |= 0o111
 	}
 	return m.digest == e.digest && m.executable == e.executable && m.wish == nil && e.wish == nil &&
-		st.Ino == m.inode && st.Mode == mode && st.Uid == uint32(os.Geteuid()) && st.Size == e.digest.Size() && st.Mtim == m.mtime
+		st.Ino == m.inode && st.Mode == mode && st.Uid == uint32(o.rootUID) && st.Size == e.digest.Size() && st.Mtim == m.mtime
 }
 
 // make makes a file and notes it.

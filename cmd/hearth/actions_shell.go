@@ -121,23 +121,23 @@ func (c *shellActionCmd) inside(ctx context.Context, p *place) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, container.Remove(context.WithoutCancel(ctx))) }()
-	if err := p.stage(ctx, filepath.Join(dir, runners.WorkDirName, execution.RootName)); err != nil {
+	if err := p.stage(ctx, filepath.Join(dir, runners.WorkDirName, execution.RootName), p.plan.Stage(container)); err != nil {
 		return err
 	}
 	return c.shell(ctx, p, container, p.plan.Command(image))
 }
 
 // stage lays out the input root, which is removed with everything else.
-func (p *place) stage(ctx context.Context, root string) error {
+func (p *place) stage(ctx context.Context, root string, opts tree.StageOptions) error {
 	graph, err := tree.Load(ctx, p.client, p.inputs, tree.Limits{})
 	if err != nil {
 		return fmt.Errorf("read the inputs: %w", err)
 	}
 	copier := tree.NewCopier(p.client, tree.CopierOptions{})
-	if _, err := copier.Stage(ctx, graph, root, p.plan.Stage); err != nil {
+	if _, err := copier.Stage(ctx, graph, root, opts); err != nil {
 		return errors.Join(fmt.Errorf("stage the inputs: %w", err), copier.Close())
 	}
-	return errors.Join(copier.Close(), tree.Prepare(root, p.plan.Outputs, p.plan.Stage))
+	return errors.Join(copier.Close(), tree.Prepare(root, p.plan.Outputs, opts))
 }
 
 // shell runs a shell in the container, as the server runs an action.

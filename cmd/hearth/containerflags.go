@@ -24,6 +24,7 @@ type containerFlags struct {
 	Images          imageFlags    `embed:""`
 	ExecMode        string        `help:"How commands run in a container: execserver, or podman-exec, the slow way to compare with." enum:"execserver,podman-exec" default:"execserver"`
 	ExecServer      string        `help:"The hearth-execserver program; default: the one beside this program." name:"execserver" placeholder:"FILE"`
+	UserNamespaces  string        `help:"Which containers are in a user namespace, so that root in them is nobody on the host: auto (those of images, if this host can do that), on (those of images, or they do not start), off. Those of the image \"host\" never are." enum:"auto,on,off" default:"auto"`
 	HostRoot        string        `help:"Directory that the container image \"host\" shows." default:"/" type:"path"`
 	RunnerMemory    bytesFlag     `help:"Most memory that a container may use, such as 8GiB; 0 takes seven eighths of the machine's." default:"0"`
 	HostNetwork     bool          `help:"Let actions use the host's own network, with all that listens on its loopback, if they ask for network=host." name:"allow-host-network"`
@@ -59,7 +60,8 @@ func (c *containerFlags) validate() error {
 func (c *containerFlags) newBackend(shared string, logger *slog.Logger) *lateBackend {
 	return newLateBackend(c.Images.options(podman.Options{
 		DataDir: c.DataDir, Socket: c.PodmanSocket, HostRoot: c.HostRoot,
-		Shared: shared, ExecServer: c.ExecServer, ExecMode: podman.ExecMode(c.ExecMode), Memory: int64(c.RunnerMemory),
+		UserNamespaces: podman.UserNamespaces(c.UserNamespaces),
+		Shared:         shared, ExecServer: c.ExecServer, ExecMode: podman.ExecMode(c.ExecMode), Memory: int64(c.RunnerMemory),
 		Processes: c.RunnerProcesses, CPUs: c.RunnerCPUs, Logger: logger,
 	}), logger)
 }

@@ -86,7 +86,7 @@ func (a *attempt) run(ctx context.Context, spoolDir string, maxPrinted int64) *O
 		}
 		a.lookBeside()
 	}()
-	if err := tree.Prepare(a.root, a.job.outputs, a.job.stageOptions()); err != nil {
+	if err := tree.Prepare(a.root, a.job.outputs, a.stageOptions()); err != nil {
 		return failed(err)
 	}
 

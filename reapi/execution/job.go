@@ -182,14 +182,16 @@ func WithImageEnv(env, image []string) []string {
 	return env
 }
 
-// stageOptions says how the input root must look to the action's user. Hard
-// links into the store are safe only if that user cannot write to root's files.
-func (j *job) stageOptions() tree.StageOptions {
+// stageOptions says how the input root must look to the action's user, in a container
+// whose root is that of the host (0) or another. Hard links into the store are safe
+// only if that user cannot write to root's files.
+func (j *job) stageOptions(root int) tree.StageOptions {
 	return tree.StageOptions{
-		UID:              int(j.command.UID),
-		GID:              int(j.command.GID),
+		UID:              root + int(j.command.UID),
+		GID:              root + int(j.command.GID),
+		Root:             root,
 		Writable:         j.command.UID == 0 || j.platform.WritableInputs,
-		AllowLinks:       j.command.UID != 0,
+		AllowLinks:       j.command.UID != 0 && root == 0,
 		AbsoluteSymlinks: true,
 	}
 }

@@ -14,12 +14,11 @@ import (
 // Plan is how an action is run, for a person who wants to do it by hand.
 type Plan struct {
 	Platform runners.Platform
-	// Outputs and Stage say how the input root is made ready, in the directory
-	// RootName of the runner's work directory.
+	// Outputs says what the input root is made ready for, in the directory RootName of
+	// the runner's work directory.
 	Outputs tree.Outputs
-	Stage   tree.StageOptions
 
-	command runners.Command
+	job *job
 }
 
 // RootName is the input root's name in the runner's work directory.
@@ -44,12 +43,17 @@ func NewPlan(a *repb.Action, command *repb.Command, f cas.Function, opts PlanOpt
 	if err != nil {
 		return nil, err
 	}
-	return &Plan{Platform: j.platform, Outputs: j.outputs, Stage: j.stageOptions(), command: j.command}, nil
+	return &Plan{Platform: j.platform, Outputs: j.outputs, job: j}, nil
+}
+
+// Stage says how the input root is laid out for a container.
+func (p *Plan) Stage(container runners.Instance) tree.StageOptions {
+	return p.job.stageOptions(runners.RootOf(container))
 }
 
 // Command is what is run in a container of the image.
 func (p *Plan) Command(image runners.Image) runners.Command {
-	command := p.command
+	command := p.job.command
 	command.Env = WithImageEnv(slices.Clip(command.Env), image.Env)
 	return command
 }

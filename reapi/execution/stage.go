@@ -48,7 +48,7 @@ func (j *job) heldIn() func(belongings any) int {
 // stage makes the input root appear: in a directory that stays the same for a worker
 // that goes on in it, or for what actions leave to each other there.
 func (a *attempt) stage(ctx context.Context) (err error) {
-	platform, opts := a.job.platform, a.job.stageOptions()
+	platform, opts := a.job.platform, a.stageOptions()
 	stager := a.task.Instance.Stager
 	workspaces, ok := stager.(tree.Workspaces)
 	if !ok || !a.job.keepsInputs() {
@@ -68,6 +68,8 @@ func (a *attempt) stage(ctx context.Context) (err error) {
 	}
 	return stageError(err)
 }
+
+func (a *attempt) stageOptions() tree.StageOptions { return a.job.stageOptions(a.lease.Root()) }
 
 func stageError(err error) error {
 	if err == nil {
@@ -94,7 +96,7 @@ func (a *attempt) restage(ctx context.Context) error {
 	if err := a.stage(ctx); err != nil {
 		return err
 	}
-	return tree.Prepare(a.root, a.job.outputs, a.job.stageOptions())
+	return tree.Prepare(a.root, a.job.outputs, a.stageOptions())
 }
 
 // tail keeps the end of what is written to it.

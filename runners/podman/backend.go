@@ -39,6 +39,7 @@ type Backend struct {
 	cpus       int    // that a runner may use; 0: no limit can be set
 	execServer string // a copy of the program
 	seccomp    string // the profile's file
+	users      userNamespaces
 	// userNetwork stands in for the bridge where an ordinary user can have none.
 	userNetwork specgen.NamespaceMode
 	// globalFlags make the podman of a person work as the service does.
@@ -71,6 +72,7 @@ func Open(ctx context.Context, opts Options) (*Backend, error) {
 		return nil, fmt.Errorf("%w: hearth does not run as root, and did not become root of a user namespace when it was started; run it with sudo (only serve, worker, runner and doctor become that by themselves)", runners.ErrBackend)
 	}
 	b := &Backend{opts: opts, log: opts.Logger, pulls: newPulls(opts.PullTimeout), live: map[string]bool{}}
+	b.users.open(opts)
 	if err := b.open(ctx); err != nil {
 		err = errors.Join(err, b.Close(context.WithoutCancel(ctx)))
 		if errors.Is(err, runners.ErrBackend) {

@@ -24,6 +24,7 @@ import (
 type instance struct {
 	b      *Backend
 	spec   runners.Spec
+	root   int    // of the container, on the host; 0: it is in no user namespace
 	id     string // of the container
 	init   *pidfd // its first process, the exec server
 	cgroup *cgroupFiles
@@ -39,6 +40,7 @@ type instance struct {
 var (
 	_ runners.Instance = (*instance)(nil)
 	_ runners.Lends    = (*instance)(nil)
+	_ runners.Maps     = (*instance)(nil)
 )
 
 // Run implements runners.Runs.

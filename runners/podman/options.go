@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"time"
 )
 
@@ -44,6 +45,8 @@ type Options struct {
 	// Shared is a directory that every runner sees as runners.ContainerSharedDir, and
 	// may write to as far as its modes allow. Default: none.
 	Shared string
+	// UserNamespaces says which containers are in one. Default: UserNamespacesAuto.
+	UserNamespaces UserNamespaces
 	// Memory is the most that a runner may use, in bytes, all of its processes and
 	// files in memory together. Default: seven eighths of the machine's.
 	Memory int64
@@ -68,6 +71,9 @@ type Options struct {
 func (o Options) withDefaults() Options {
 	if o.ExecMode == "" {
 		o.ExecMode = ExecServer
+	}
+	if o.UserNamespaces == "" {
+		o.UserNamespaces = UserNamespacesAuto
 	}
 	if o.Podman == "" {
 		o.Podman = "podman"
@@ -100,6 +106,9 @@ func (o Options) Validate() error {
 	}
 	if o.ExecMode != ExecServer && o.ExecMode != PodmanExec {
 		bad("ExecMode is %q: it must be %s or %s", o.ExecMode, ExecServer, PodmanExec)
+	}
+	if !slices.Contains([]UserNamespaces{UserNamespacesAuto, UserNamespacesOn, UserNamespacesOff}, o.UserNamespaces) {
+		bad("UserNamespaces is %q: it must be auto, on or off", o.UserNamespaces)
 	}
 	if o.Socket != "" && !filepath.IsAbs(o.Socket) {
 		bad("Socket is %q: it must be an absolute path", o.Socket)

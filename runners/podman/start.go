@@ -28,34 +28,52 @@ const (
 
 // Start implements runners.Backend.
 func (b *Backend) Start(ctx context.Context, s runners.Spec) (runners.Instance, error) {
-	b.setLive(s.ID, true)
-	in := &instance{b: b, spec: s}
-	err := in.start(ctx)
-	if err == nil && b.opts.ExecMode == PodmanExec {
-		classic := &classicInstance{instance: in}
-		if err = classic.pause(ctx); err == nil {
-			return classic, nil
-		}
+	in, err := b.start(ctx, s)
+	if err != nil {
+		return nil, err
 	}
-	if err == nil {
+	if b.opts.ExecMode != PodmanExec {
 		return in, nil
 	}
+	classic := &classicInstance{instance: in}
+	if err := classic.pause(ctx); err != nil {
+		return nil, in.undo(ctx, err)
+	}
+	return classic, nil
+}
+
+// startAs starts a container whose root is, on the host, of this ID.
+func (b *Backend) startAs(ctx context.Context, s runners.Spec, root int) (*instance, error) {
+	b.setLive(s.ID, true)
+	in := &instance{b: b, spec: s, root: root}
+	if err := in.start(ctx); err != nil {
+		return nil, in.undo(ctx, err)
+	}
+	return in, nil
+}
+
+// undo removes what a Start made that failed with err.
+func (in *instance) undo(ctx context.Context, err error) error {
 	cleaning, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanUpTimeout)
 	defer cancel()
 	if rmErr := in.Remove(cleaning); rmErr != nil {
-		b.setLive(s.ID, false)
+		in.b.setLive(in.spec.ID, false)
 		err = fmt.Errorf("%w (and it is left behind: %w)", err, rmErr)
 	}
-	return nil, err
+	return err
 }
 
 // start goes as far as it can; Remove undoes any part of it.
 func (in *instance) start(ctx context.Context) error {
-	if err := os.Mkdir(filepath.Join(in.spec.Dir, ctlDir), 0o700); err != nil {
+	ctl := filepath.Join(in.spec.Dir, ctlDir)
+	if err := os.Mkdir(ctl, 0o700); err != nil {
 		return fmt.Errorf("make the directory of the exec server's socket: %w", err)
 	}
 	if err := in.makeWorkDir(); err != nil {
 		return fmt.Errorf("make the work directory: %w", err)
+	}
+	if err := in.giveToRoot(ctl, in.workDir()); err != nil {
+		return err
 	}
 	if err := in.create(ctx); err != nil {
 		return err
@@ -88,12 +106,13 @@ func (in *instance) start(ctx context.Context) error {
 
 // makeWorkDir makes the work directory with exactly its mode.
 func (in *instance) makeWorkDir() error {
-	work := filepath.Join(in.spec.Dir, runners.WorkDirName)
-	if err := os.Mkdir(work, 0o755); err != nil {
+	if err := os.Mkdir(in.workDir(), 0o755); err != nil {
 		return err
 	}
-	return os.Chmod(work, 0o755)
+	return os.Chmod(in.workDir(), 0o755)
 }
+
+func (in *instance) workDir() string { return filepath.Join(in.spec.Dir, runners.WorkDirName) }
 
 func (in *instance) create(ctx context.Context) error {
 	g := in.b.containerSpec(in.spec)
@@ -103,6 +122,9 @@ func (in *instance) create(ctx context.Context) error {
 		}
 	} else {
 		g.Image = in.spec.Image.ID
+	}
+	if in.root != 0 {
+		mapTo(g, in.root)
 	}
 	creating, cancel := lingering(ctx, mutationPatience)
 	defer cancel()

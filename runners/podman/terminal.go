@@ -39,7 +39,7 @@ func (b *Backend) Terminal(ctx context.Context, runner runners.Instance, uid int
 	if !ok {
 		return nil, errors.New("only a runner with an exec server has terminals")
 	}
-	t, err := openTerminal(in.init.pid, uid)
+	t, err := openTerminal(in.init.pid, in.root+uid)
 	if err != nil {
 		return nil, fmt.Errorf("make a terminal in container %s: %w", in.spec.ID, err)
 	}
