@@ -141,7 +141,11 @@ func (p *pages) action(r *http.Request) (look, error) {
 			kept.recipes = p.recipes(r, shown)
 		}
 		shown.Details, shown.Reproduce = kept, kept.recipes
-		return &page{title: "Action " + short(shown.Digest), section: "Actions", template: "action.html", data: shown}, nil
+		one := &page{title: "Action " + short(shown.Digest), section: "Actions", template: "action.html", data: shown}
+		if len(runs) == 0 {
+			one.json = notFoundAction(digest)
+		}
+		return one, nil
 	}, nil
 }
 

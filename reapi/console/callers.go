@@ -50,6 +50,12 @@ func checkOperator(r *http.Request) error {
 	return err
 }
 
+// operates reports whether an operator asks.
+func operates(r *http.Request) bool {
+	caller, err := access.FromContext(r.Context())
+	return err == nil && caller.Operator()
+}
+
 // forOperators shows a page that is about everybody.
 func (p *pages) forOperators(open opener) opener {
 	return func(r *http.Request) (look, error) {

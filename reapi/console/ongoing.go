@@ -89,6 +89,7 @@ func (p *pages) log(w http.ResponseWriter, r *http.Request) {
 		e, send = opened, opened.piece
 	} else {
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		_ = e.control.Flush() // as above: whoever asks hears that it goes on, also if nothing is printed
 	}
 	err = follow(r, send)
 	if wanted(r) == asStream && err == nil {

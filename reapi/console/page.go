@@ -90,17 +90,31 @@ func wanted(r *http.Request) representation {
 type pages struct {
 	Options
 
-	shown   map[string]*template.Template // by the names of their files
-	streams chan struct{}                 // has one element for each that is open
+	// Templates by the names of their files, for operators and for others, who get no
+	// links to what is for operators alone.
+	forOperator, forOthers map[string]*template.Template
+
+	streams chan struct{} // has one element for each that is open
 }
 
 // maxStreams is how many pages are kept up to date at a time.
 const maxStreams = 200
 
-// newPages parses the templates. Each has what is in layout.html and parts.html.
-func newPages(o Options) (*pages, error) {
-	p := &pages{Options: o, shown: map[string]*template.Template{}, streams: make(chan struct{}, maxStreams)}
-	common, err := template.New("").Funcs(words()).ParseFS(templates, "pages/layout.html", "pages/parts.html")
+// newPages parses the templates.
+func newPages(o Options) (p *pages, err error) {
+	p = &pages{Options: o, streams: make(chan struct{}, maxStreams)}
+	if p.forOperator, err = parseTemplates(true); err == nil {
+		p.forOthers, err = parseTemplates(false)
+	}
+	return p, err
+}
+
+// parseTemplates parses those for operators, or those for others. Each has what is in
+// layout.html and parts.html.
+func parseTemplates(operator bool) (map[string]*template.Template, error) {
+	known := words()
+	known["operator"] = func() bool { return operator }
+	common, err := template.New("").Funcs(known).ParseFS(templates, "pages/layout.html", "pages/parts.html")
 	if err != nil {
 		return nil, err
 	}
@@ -108,16 +122,25 @@ func newPages(o Options) (*pages, error) {
 	if err != nil {
 		return nil, err
 	}
+	parsed := map[string]*template.Template{}
 	for _, file := range files {
 		one, err := common.Clone()
 		if err != nil {
 			return nil, err
 		}
-		if p.shown[path.Base(file)], err = one.ParseFS(templates, file); err != nil {
+		if parsed[path.Base(file)], err = one.ParseFS(templates, file); err != nil {
 			return nil, err
 		}
 	}
-	return p, nil
+	return parsed, nil
+}
+
+// template is that of a file, for the caller.
+func (p *pages) template(r *http.Request, file string) *template.Template {
+	if operates(r) {
+		return p.forOperator[file]
+	}
+	return p.forOthers[file]
 }
 
 // serve answers with what an opener finds, in the form that is wanted.
@@ -166,7 +189,7 @@ func (p *pages) answer(w http.ResponseWriter, r *http.Request, code int, found *
 		return
 	}
 	var text bytes.Buffer
-	if err := p.shown[found.template].ExecuteTemplate(&text, "layout", p.frame(r, found)); err != nil {
+	if err := p.template(r, found.template).ExecuteTemplate(&text, "layout", p.frame(r, found)); err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
 	}
@@ -191,7 +214,7 @@ type frame struct {
 	Sections                []section
 	Main                    any
 	Live                    bool
-	// JSON is where the same is for programs.
+	// JSON is where the same is for programs, if it is.
 	JSON string
 	Now  time.Time
 }
@@ -201,16 +224,20 @@ type section struct{ Name, URL string }
 
 func (p *pages) frame(r *http.Request, found *page) frame {
 	sections := []section{{"Actions", "/actions"}, {"Invocations", "/invocations"}}
-	if caller, err := access.FromContext(r.Context()); err == nil && caller.Operator() {
+	if operates(r) {
 		sections = append([]section{{"Overview", "/"}}, sections...)
 		sections = append(sections, section{"Runners", "/runners"}, section{"Audit", "/audit"}, section{"Store", "/store"})
 	}
-	query := r.URL.Query()
-	query.Set("format", "json")
-	return frame{
+	f := frame{
 		Title: found.title, Section: found.section, Version: p.Source.Status().Version, Sections: sections,
-		Main: found.data, Live: found.section != "", JSON: r.URL.EscapedPath() + "?" + query.Encode(), Now: time.Now(),
+		Main: found.data, Live: found.section != "", Now: time.Now(),
 	}
+	if _, none := found.json.(error); f.Live && !none {
+		query := r.URL.Query()
+		query.Set("format", "json")
+		f.JSON = r.URL.EscapedPath() + "?" + query.Encode()
+	}
+	return f
 }
 
 // secure keeps what was sent by clients from doing anything in a browser, should it ever

@@ -21,7 +21,7 @@ const (
 
 // stream sends what a page shows whenever that has changed, until the client goes.
 func (p *pages) stream(w http.ResponseWriter, r *http.Request, now look) {
-	first, err := p.mainOf(now)
+	first, err := p.mainOf(r, now)
 	if err != nil {
 		p.fail(w, r, err)
 		return
@@ -36,7 +36,7 @@ func (p *pages) stream(w http.ResponseWriter, r *http.Request, now look) {
 		return // the client is gone
 	}
 	// Likewise, or the client was told.
-	_ = p.follow(r.Context(), events, first, now)
+	_ = p.follow(r, events, first, now)
 }
 
 // openStream begins to send events. The caller calls done.
@@ -53,16 +53,16 @@ func (p *pages) openStream(w http.ResponseWriter) (e *events, done func(), err e
 }
 
 // follow sends what has changed since last.
-func (p *pages) follow(ctx context.Context, e *events, last []byte, now look) error {
+func (p *pages) follow(r *http.Request, e *events, last []byte, now look) error {
 	tick := time.NewTicker(refresh)
 	defer tick.Stop()
 	for sent := time.Now(); ; {
 		select {
 		case <-tick.C:
-		case <-ctx.Done():
-			return context.Cause(ctx)
+		case <-r.Context().Done():
+			return context.Cause(r.Context())
 		}
-		text, err := p.mainOf(now)
+		text, err := p.mainOf(r, now)
 		if err != nil {
 			return errors.Join(err, e.send("end", "", err.Error()))
 		}
@@ -81,13 +81,13 @@ func (p *pages) follow(ctx context.Context, e *events, last []byte, now look) er
 }
 
 // mainOf is the part of a page that changes.
-func (p *pages) mainOf(now look) ([]byte, error) {
+func (p *pages) mainOf(r *http.Request, now look) ([]byte, error) {
 	found, err := now()
 	if err != nil {
 		return nil, err
 	}
 	var text bytes.Buffer
-	err = p.shown[found.template].ExecuteTemplate(&text, "main", found.data)
+	err = p.template(r, found.template).ExecuteTemplate(&text, "main", found.data)
 	return text.Bytes(), err
 }
 
