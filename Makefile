@@ -15,7 +15,8 @@ export GOFLAGS := -trimpath -tags=remote,containers_image_openpgp,exclude_graphd
 export CGO_ENABLED := 0
 
 SHELL := /bin/bash
-SID := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/hearth/sid
+ROOTS := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/hearth
+SID := $(ROOTS)/sid
 
 # Packages whose tests start containers or Bazel, or link podman: run one after
 # another and without the race detector, which would compile podman once more.
@@ -26,7 +27,7 @@ RACE = $(shell go list ./... | grep -vE '/(cmd/hearth|runners/podman|e2e)(/|$$)'
 FUZZTIME := 20
 
 .PHONY: run build buildbarn buildbuddy test screenshots bench demo lint fmt proto dist vuln print-tags clean
-.PHONY: needs sid test-guard test-unit test-fuzz test-podman test-bazel
+.PHONY: needs sid systemd test-guard test-unit test-fuzz test-podman test-bazel
 .NOTPARALLEL:
 
 build:
@@ -40,13 +41,17 @@ run:
 	@$(MAKE) --no-print-directory build
 	exec bin/hearth serve $(SERVE_FLAGS)
 
-test: needs sid build lint test-guard test-unit test-fuzz test-podman test-bazel
+test: needs sid systemd build lint test-guard test-unit test-fuzz test-podman test-bazel
 
 needs:
 	@.ci/install.sh test
 
 sid: needs
 	@e2e/setup/sid-root.sh $(SID)
+
+# A Debian 12 in which systemd starts.
+systemd: needs
+	@e2e/setup/systemd-root.sh $(ROOTS)/systemd
 
 test-guard:
 	.ci/gotest.sh ./e2e/guard/...

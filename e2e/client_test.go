@@ -184,18 +184,21 @@ func setup(t *testing.T, name string) string {
 }
 
 // sidRoot is the Debian unstable root directory.
-func sidRoot(t *testing.T) string {
+func sidRoot(t *testing.T) string { return debianRoot(t, "sid", os.Getenv("SID_ROOT")) }
+
+// debianRoot is one of the Debian root directories, in the cache unless it is elsewhere.
+func debianRoot(t *testing.T, name, elsewhere string) string {
 	t.Helper()
-	root := os.Getenv("SID_ROOT")
+	root := elsewhere
 	if root == "" {
 		cache, err := os.UserCacheDir()
 		if err != nil {
 			t.Fatal(err)
 		}
-		root = filepath.Join(cache, "hearth", "sid")
+		root = filepath.Join(cache, "hearth", name)
 	}
 	if _, err := os.Stat(filepath.Join(root, "usr/bin/bazel")); err != nil {
-		t.Fatalf("%v: make the Debian unstable root with `make sid`", err)
+		t.Fatalf("%v: make the Debian root with `make %s`", err, name)
 	}
 	return root
 }

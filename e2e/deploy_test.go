@@ -146,7 +146,7 @@ func argsOf(t *testing.T, file string, here *strings.Replacer) []string {
 // TestKubePlay plays what is for one machine, with an image that has hearth alone in it,
 // without podman: the base of the real one cannot be had everywhere. So it shows that
 // podman takes the file, that hearth takes what is in it, where clients find it, that what
-// it stores stays, and how it ends. It does not show that actions run in a container.
+// it stores stays, and how it ends. TestDist runs actions in the real one.
 func TestKubePlay(t *testing.T) {
 	program(t)
 	name := fmt.Sprintf("hearth-e2e-%d", os.Getpid())

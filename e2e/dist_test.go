@@ -42,6 +42,8 @@ func TestDist(t *testing.T) {
 		"\n/usr/bin/hearth\n", "\n/usr/bin/hearth-execserver\n", "\n/etc/hearth/hearth.yaml\n", "\n/usr/lib/systemd/system/hearth.service\n",
 		"\n/usr/share/man/man1/hearth-serve.1.gz\n", "\n/usr/share/bash-completion/completions/hearth\n", "/usr/bin/hearth-execserver  default", "/etc/hearth/hearth.yaml:",
 		"\nenabled\n", "nothing is left")
+	t.Run("unit", func(t *testing.T) { checkUnit(t, one("hearth_*.deb")) })
+	t.Run("image", func(t *testing.T) { checkImage(t, one("hearth_*.deb")) })
 	// The version is git's.
 	head, err := exec.Command("git", "-C", "..", "rev-parse", "--short=12", "HEAD").Output()
 	if err != nil {
@@ -51,6 +53,29 @@ func TestDist(t *testing.T) {
 	if version == nil || !strings.Contains(version[1], strings.TrimSpace(string(head))) && !tagged(t, version[1]) {
 		t.Errorf("the version is %q, git's commit %s", version, head)
 	}
+}
+
+// checkUnit has a real systemd start the package's unit on a machine for itself, and a
+// Bazel build on it, also after a restart.
+func checkUnit(t *testing.T, deb string) {
+	t.Helper()
+	// It installs podman, and starts Bazel, which may take longer than clients may.
+	out, err := exec.CommandContext(t.Context(), setup(t, "try-unit.sh"), debianRoot(t, "systemd", ""), deb, "workspace").CombinedOutput()
+	said := string(out)
+	if err != nil {
+		t.Fatalf("try-unit.sh: %v: %s", err, said)
+	}
+	for words, times := range map[string]int{
+		" remote.\n": 2, // builds
+		"\nactive\n": 1, "\ninactive\n": 1, "Overall exposure level": 1,
+		"\n== left\n== journal\n": 1, // so nothing is
+		"\nlistening on ":         2, "Stopped hearth.service": 2, "level=WARN": 0, "level=ERROR": 0,
+	} {
+		if n := strings.Count(said, words); n != times {
+			t.Errorf("try-unit.sh prints %q %d times, want %d: %s", words, n, times, said)
+		}
+	}
+	t.Log(said)
 }
 
 // tagged reports whether the version is a tag of the commit.

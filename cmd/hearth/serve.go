@@ -7,6 +7,8 @@ import (
 	"io"
 	"log/slog"
 	"os"
+
+	"github.com/coreos/go-systemd/v22/daemon"
 )
 
 // Run serves until a signal arrives.
@@ -38,7 +40,16 @@ func (c *serveCmd) Run(logger *slog.Logger, stop *stopping, live *reloading) err
 	go func() { failed <- stack.server.Serve(listener) }() // ends with stack.stop
 	go func() { failed <- webServer.Serve(web) }()         // ends with webServer.Close
 	c.announce(os.Stdout, endpoint, webURL)
+	tellSystemd(logger)
 	return errors.Join(c.wait(stop, logger, failed, stack.stop), webServer.Close())
+}
+
+// tellSystemd says that it serves now, where systemd waits for that: who has started
+// the unit can build then.
+func tellSystemd(logger *slog.Logger) {
+	if _, err := daemon.SdNotify(false, daemon.SdNotifyReady); err != nil {
+		logger.Warn("systemd cannot be told that hearth serves, and ends it in a while: is NotifyAccess=main set in its unit?", "error", err)
+	}
 }
 
 // wait returns after the first signal or the first failure of a server, when

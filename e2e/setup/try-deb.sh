@@ -37,9 +37,10 @@ inside() {
   systemctl --root="$merged" disable hearth.service
   "$here/in-sid.sh" "$merged" sh -euc '
     echo "== purge"
+    # /var/tmp is that of others who use ROOT meanwhile, too.
     dpkg --purge hearth
     find / -xdev -path /proc -prune -o -type f -print | sort > /after
-    grep -vxFf /before /after | grep -vE "^/(after|before|config|hearth.deb)$|^/var/(lib/dpkg|log|cache)/" || echo "nothing is left"
+    grep -vxFf /before /after | grep -vE "^/(after|before|config|hearth.deb)$|^/var/(lib/dpkg|log|cache|tmp)/" || echo "nothing is left"
   '
 }
 
