@@ -39,13 +39,18 @@ const (
 
 // userNamespaces are those of a Backend's containers.
 type userNamespaces struct {
-	// wanted: containers of images are in one. It turns false where it is not needed,
-	// once that is shown not to work.
+	// wanted: containers of images are in one. It turns false where that is not
+	// required, once it is shown not to work.
 	wanted   atomic.Bool
 	required bool
-	// shown: one was started, so that what fails later has other reasons.
-	shown atomic.Bool
+	// shown: one was started, so that what fails later has other reasons. failed counts
+	// those that only started without.
+	shown  atomic.Bool
+	failed atomic.Int32
 }
+
+// enoughFailures show that user namespaces cannot be had: one may have another cause.
+const enoughFailures = 3
 
 func (u *userNamespaces) open(opts Options) {
 	_, ordinary := rootless.User() // all of whose containers are in one already
@@ -64,7 +69,7 @@ func (u *userNamespaces) root(image runners.Image) int {
 
 // start starts a container in a user namespace if it is to have one. Only the attempt
 // shows whether podman, the runtime, the kernel and the file system of images can do
-// that together: where the first one fails, and succeeds without, there are none from
+// that together: where the first ones fail, and succeed without, there are none from
 // then on.
 func (b *Backend) start(ctx context.Context, s runners.Spec) (*instance, error) {
 	root := b.users.root(s.Image)
@@ -83,9 +88,11 @@ func (b *Backend) start(ctx context.Context, s runners.Spec) (*instance, error) 
 	if plainErr != nil {
 		return nil, err
 	}
-	if b.users.wanted.Swap(false) {
-		b.log.Warn("containers are not in user namespaces, so that root in them is the host's without its capabilities: "+
-			"the first one did not start in one; --user-namespaces=off says that this is wanted", "error", err)
+	b.log.Warn("a container of an image did not start in a user namespace, and does without: root in it is the host's, "+
+		"without its capabilities; --user-namespaces=off says that this is wanted, and =on that it is not", "runner", s.ID, "error", err)
+	if b.users.failed.Add(1) == enoughFailures {
+		b.users.wanted.Store(false)
+		b.log.Warn("no container of an image is put into a user namespace any more", "failures", enoughFailures)
 	}
 	return in, nil
 }
