@@ -35,6 +35,7 @@ func Probe(ctx context.Context, opts Options) []Finding {
 	if p.plan() {
 		p.service(ctx)
 	}
+	p.userNamespaces()
 	p.overlay()
 	p.propagation()
 	return p.findings
@@ -113,6 +114,23 @@ func (p *prober) limits() {
 	default:
 		p.ok("delegation", "none: no runner has a limit of memory or CPUs, and one of processes holds for all together; "+
 			"to have them, boot with cgroups of version 2 alone (systemd.unified_cgroup_hierarchy=1): version 1 cannot be given to users")
+	}
+}
+
+// userNamespaces says what root in a container is on the host.
+func (p *prober) userNamespaces() {
+	const name = "user namespaces"
+	var u userNamespaces
+	u.open(p.opts)
+	most, err := os.ReadFile("/proc/sys/user/max_user_namespaces")
+	switch {
+	case !u.wanted.Load():
+		p.ok(name, "none of their own for containers")
+	case err == nil && strings.TrimSpace(string(most)) == "0":
+		p.ok(name, "none: the host allows none, so that root in a container is its root, without its capabilities; "+
+			"`sysctl user.max_user_namespaces=65536` allows them")
+	default:
+		p.ok(name, "of containers of images, with the IDs %d to %d; whether podman can do that shows when the first one starts", firstID, firstID+countID-1)
 	}
 }
 
