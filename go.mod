@@ -202,6 +202,7 @@ require (
 tool (
 	github.com/OpenPeeDeeP/depguard/v2/cmd/depguard
 	github.com/bazelbuild/bazel-gazelle/cmd/gazelle
+	github.com/bazelbuild/buildtools/buildifier/cmd
 	google.golang.org/grpc/cmd/protoc-gen-go-grpc
 	google.golang.org/protobuf/cmd/protoc-gen-go
 	honnef.co/go/tools/cmd/staticcheck

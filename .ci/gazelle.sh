@@ -2,7 +2,8 @@
 # gazelle.sh fix|check
 #
 # fix brings the BUILD.bazel files and the list of modules in MODULE.bazel up to
-# date with the Go code; check fails when fix would change one, and changes none.
+# date with the Go code; check fails when fix would change one, or buildifier
+# finds fault with one, and changes none.
 # Works without a network: which module an import belongs to is told to gazelle
 # from go.mod instead of being looked up.
 set -euo pipefail
@@ -10,10 +11,10 @@ cd "$(dirname "$0")/.."
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 
-# The modules in the form that gazelle reads, a WORKSPACE file, with the names
-# that the go_deps extension gives them: example.com/some-mod/v2 is com_example_some_mod_v2.
-go list -m -f '{{if not .Main}}{{.Path}}{{end}}' all | awk '
-  NF {
+# named: reads module paths, prints each with the name that the go_deps extension
+# gives it before it: com_example_some_mod_v2 example.com/some-mod/v2.
+named() {
+  awk 'NF {
     path = $1
     slash = index(path "/", "/")
     count = split(substr(path, 1, slash - 1), host, ".")
@@ -21,14 +22,32 @@ go list -m -f '{{if not .Main}}{{.Path}}{{end}}' all | awk '
     for (i = count; i > 0; i--) name = name host[i] (i > 1 ? "." : "")
     name = tolower(name substr(path, slash))
     gsub(/[^a-z0-9]/, "_", name)
-    printf "go_repository(name = \"%s\", importpath = \"%s\")\n", name, path
-  }' > "$scratch/WORKSPACE"
+    print name, path
+  }'
+}
+
+# The modules in the form that gazelle reads, a WORKSPACE file.
+go list -m -f '{{if not .Main}}{{.Path}}{{end}}' all | named |
+  sed -E 's/(.*) (.*)/go_repository(name = "\1", importpath = "\2")/' > "$scratch/WORKSPACE"
+
+# buildifier DIR FLAG...: on all files of Bazel in DIR, the repository or a copy of it.
+buildifier() {
+  local name files=()
+  go build -o "$scratch/buildifier" github.com/bazelbuild/buildtools/buildifier/cmd
+  while read -rd '' name; do
+    [ ! -e "$1/$name" ] || files+=("$1/$name")
+  done < <(git ls-files -z --cached --others --exclude-standard '*.bazel' '*.bzl')
+  "$scratch/buildifier" "${@:2}" "${files[@]}"
+}
 
 # generate DIR: brings the copy of the repository in DIR up to date.
 generate() {
   go tool gazelle fix -repo_root "$1" -repo_config "$scratch/WORKSPACE" -external static "$1"
-  grep -rhoE --include=BUILD.bazel '"@[a-z0-9_]+//' "$1" | grep -v '"@rules_go//' |
-    sed -E 's/"@(.*)\/\//    "\1",/' | LC_ALL=C sort -u > "$scratch/repositories"
+  {
+    grep -rhoE --include=BUILD.bazel '"@[a-z0-9_]+//' "$1" | grep -v '"@rules_go//' | tr -d '"@/'
+    # Bazel wants those of go.mod's tools as well; gazelle is a module of Bazel's itself.
+    go list -f '{{.Module.Path}}' tool | grep -v /bazel-gazelle | named | cut -d ' ' -f 1
+  } | LC_ALL=C sort -u | sed 's/.*/    "&",/' > "$scratch/repositories"
   sed -i -e '/^    # The modules that BUILD/,/^    # end/{/^    "/d}' \
     -e "/^    # The modules that BUILD/r $scratch/repositories" "$1/MODULE.bazel"
 }
@@ -36,6 +55,7 @@ generate() {
 case ${1-} in
 fix)
   generate "$PWD"
+  buildifier "$PWD" -mode=fix
   ;;
 check)
   mkdir "$scratch/have"
@@ -46,6 +66,9 @@ check)
   generate "$scratch/want"
   (cd "$scratch" && diff -ruN have want) ||
     { echo "The Bazel files are not those of the Go code: run make fmt." >&2; exit 1; }
+  # The tests' workspace is built by Bazel 4 too, which has these rules built in.
+  buildifier "$scratch/have" -mode=check -lint=warn \
+    -warnings=-native-cc-library,-native-cc-binary,-native-cc-test,-native-sh-test
   ;;
 *)
   echo "usage: gazelle.sh fix|check" >&2
