@@ -176,7 +176,7 @@ require (
 	go.opentelemetry.io/otel/metric v1.47.0
 	go.podman.io/common v0.67.0
 	go.podman.io/image/v5 v5.39.1
-	go.podman.io/storage v1.62.0 // indirect
+	go.podman.io/storage v1.62.0
 	go.yaml.in/yaml/v2 v2.4.4 // indirect
 	go.yaml.in/yaml/v3 v3.0.5
 	golang.org/x/crypto v0.58.0 // indirect
