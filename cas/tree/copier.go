@@ -83,7 +83,7 @@ func (c *Copier) Stage(ctx context.Context, g *Graph, dir string, opts StageOpti
 		return nil, err
 	}
 	defer unix.Close(root)
-	s := &staging{copier: c, opts: opts, root: root}
+	s := &staging{copier: c, opts: opts, owners: opts.owners(), root: root}
 	if err := s.run(ctx, g); err != nil {
 		return nil, errors.Join(c.allMissing(ctx, g, err), c.trash.discard(dir))
 	}

@@ -24,7 +24,7 @@ const (
 // write makes a file with the content of a blob.
 func (s *staging) write(ctx context.Context, dirFD int, e fileEntry) (err error) {
 	const flags = unix.O_WRONLY | unix.O_CREAT | unix.O_EXCL | unix.O_NOFOLLOW | unix.O_CLOEXEC
-	a := e.attributes(s.opts.owners())
+	a := e.attributes(s.owners)
 	fd, err := unix.Openat(dirFD, e.name, flags, a.mode)
 	if err != nil {
 		return err

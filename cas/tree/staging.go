@@ -16,6 +16,7 @@ import (
 type staging struct {
 	copier  *Copier
 	opts    StageOptions
+	owners  owners // as opts have them
 	root    int
 	buffers sync.Pool // of *[]byte, of copyBuffer bytes
 }

@@ -112,7 +112,7 @@ func (s *syncing) same(fd int, p place, name string) (wanted, same bool, err err
 		return false, false, nil
 	}
 	made, ok := s.workspace.made[p.path][name]
-	if !ok || !made.is(&st, p.node.files[i], s.opts.owners()) || s.opts.Writable {
+	if !ok || !made.is(&st, p.node.files[i], s.owners) || s.opts.Writable {
 		return true, false, nil
 	}
 	s.note(p.path, name, made)

@@ -131,7 +131,7 @@ func (w *Workspace) sync(ctx context.Context, g *Graph, opts WorkspaceOptions, c
 	}
 	defer unix.Close(root)
 	s := &syncing{
-		staging: staging{copier: w.copier, opts: opts.StageOptions, root: root}, workspace: w,
+		staging: staging{copier: w.copier, opts: opts.StageOptions, owners: opts.owners(), root: root}, workspace: w,
 		preserve: opts.Preserve, clean: opts.Clean, complete: complete, made: map[string]map[string]madeFile{},
 	}
 	err = s.each(ctx, g, s.directory)
