@@ -97,7 +97,7 @@ func (p *Pool) startSpare(r *runner, image Image) {
 	ctx, cancel := withStartTimeout(p.work())
 	defer cancel()
 	instance, err := p.launch(ctx, r, r.shape.network, image)
-	if err != nil {
+	if err != nil && p.work().Err() == nil {
 		// The next that wants one will be told what is wrong.
 		p.log.Warn("a spare runner could not be started", "runner", r.id, "image", image.Name, "error", err)
 	}

@@ -28,6 +28,7 @@ type benchBuildCmd struct {
 	BuildFlag  []string          `help:"Flag of bazel build." sep:"none" placeholder:"FLAG"`
 	Way        []string          `help:"Ways to build, in turns: recycled and fresh are on the server, in a container that is kept for the next action or in one of its own; sandbox and local are Bazel's own." default:"recycled,fresh,sandbox" enum:"recycled,fresh,sandbox,local"`
 	Libraries  int               `help:"C++ libraries of the workspace, each of which takes two actions." default:"20"`
+	Include    []string          `help:"Header of the standard library that each library includes, such as regex: the more there are, the longer the libraries take to compile." placeholder:"HEADER"`
 	Genrules   int               `help:"Short actions of the workspace." default:"60"`
 	Jobs       int               `help:"Actions that Bazel has in flight." default:"8"`
 	Rounds     int               `help:"Builds in each way; the median one counts." default:"3"`
@@ -50,6 +51,11 @@ func (c *benchBuildCmd) Run(ctx context.Context) error {
 
 func (c *benchBuildCmd) validate() error {
 	errs := notPositive(map[string]int{"libraries": c.Libraries, "genrules": c.Genrules, "jobs": c.Jobs, "rounds": c.Rounds})
+	for _, name := range c.Include {
+		if strings.ContainsAny(name, "<>\\\"\n ") || name == "" {
+			errs = append(errs, fmt.Errorf("--include is %q: it must be the name of a header, such as regex", name))
+		}
+	}
 	if _, err := exec.LookPath(c.Bazel); err != nil {
 		errs = append(errs, fmt.Errorf("--bazel: %w; install Bazel, or name another one", err))
 	}
@@ -63,7 +69,7 @@ func (c *benchBuildCmd) measure(ctx context.Context) (results []measurement, err
 	}
 	b := newBuildBench(c, dir)
 	defer func() { err = errors.Join(err, b.remove(dir)) }()
-	if err := writeWorkspace(b.workspace, c.Libraries, c.Genrules); err != nil {
+	if err := writeWorkspace(b.workspace, c.Libraries, c.Genrules, c.Include); err != nil {
 		return nil, err
 	}
 	said := newProgress(os.Stderr)

@@ -83,8 +83,8 @@ func TestHistory(t *testing.T) {
 }
 
 func TestBenchBuildMistakes(t *testing.T) {
-	err := (&benchBuildCmd{Bazel: "no-such-bazel", Libraries: 1, Genrules: 1, Jobs: 1}).validate()
-	if err == nil || !strings.Contains(err.Error(), "--rounds is 0") || !strings.Contains(err.Error(), "no-such-bazel") {
+	err := (&benchBuildCmd{Bazel: "no-such-bazel", Libraries: 1, Genrules: 1, Jobs: 1, Include: []string{"regex", "sys/stat.h", "a b"}}).validate()
+	if err == nil || !strings.Contains(err.Error(), `--include is "a b"`) || strings.Contains(err.Error(), "stat.h") || !strings.Contains(err.Error(), "--rounds is 0") || !strings.Contains(err.Error(), "no-such-bazel") {
 		t.Errorf("%v", err)
 	}
 }

@@ -20,6 +20,7 @@ type demoCmd struct {
 	BuildFlag []string `help:"Flag of bazel build." sep:"none" placeholder:"FLAG"`
 	Way       []string `help:"What to build, of: cold, warm and cached in containers that are kept for the next action; fresh and spare in a new one for each action, started for it or ahead; podman-exec in kept ones by podman exec; sandbox without hearth." default:"cold,warm,cached,fresh,podman-exec,sandbox" enum:"cold,warm,cached,fresh,spare,podman-exec,sandbox"`
 	Libraries int      `help:"C++ libraries of the workspace, each of which takes two actions." default:"5"`
+	Include   []string `help:"Header of the standard library that each library includes, such as regex: the more there are, the longer the libraries take to compile." placeholder:"HEADER"`
 	Genrules  int      `help:"Short actions of the workspace." default:"20"`
 	Jobs      int      `help:"Actions that Bazel has in flight; 0: four for each CPU." default:"0"`
 	Dir       string   `help:"Where to put everything; default: the directory for temporary files." placeholder:"DIR" type:"path"`
@@ -63,7 +64,7 @@ func (c *demoCmd) Run(ctx context.Context) (err error) {
 	}
 	bench := &benchBuildCmd{
 		Bazel: c.Bazel, Startup: c.Startup, BuildFlag: c.BuildFlag,
-		Libraries: c.Libraries, Genrules: c.Genrules, Jobs: c.Jobs, Rounds: 1,
+		Libraries: c.Libraries, Include: c.Include, Genrules: c.Genrules, Jobs: c.Jobs, Rounds: 1,
 	}
 	if err := bench.validate(); err != nil {
 		return err
@@ -74,7 +75,7 @@ func (c *demoCmd) Run(ctx context.Context) (err error) {
 	}
 	d := &demo{cmd: c, dir: dir, buildBench: newBuildBench(bench, dir)}
 	defer func() { err = errors.Join(err, d.stop(), d.remove(dir)) }()
-	if err := writeWorkspace(d.workspace, c.Libraries, c.Genrules); err != nil {
+	if err := writeWorkspace(d.workspace, c.Libraries, c.Genrules, c.Include); err != nil {
 		return err
 	}
 	results, err := d.ways(ctx)

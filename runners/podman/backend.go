@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 
 	"github.com/containers/podman/v5/pkg/specgen"
 	spec "github.com/opencontainers/runtime-spec/specs-go"
@@ -47,6 +48,9 @@ type Backend struct {
 	pulls       *pulls
 	images      *imageRecords
 	lock        *os.File
+
+	// partial: it was told that a container's cgroup lacks files.
+	partial atomic.Bool
 
 	closing sync.Once
 	closed  error // what Close returned
@@ -148,7 +152,7 @@ func (b *Backend) openService(ctx context.Context) error {
 		b.log.Info("using the podman service that is there", "socket", conn.socket, "version", conn.version)
 		return nil
 	}
-	b.service, err = startService(ctx, b.opts, plan.containersConf())
+	b.service, err = startService(ctx, b.opts, plan)
 	if err != nil {
 		return err
 	}

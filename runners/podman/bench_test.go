@@ -1,7 +1,10 @@
 package podman_test
 
 import (
+	"bytes"
+	"fmt"
 	"io"
+	"os"
 	"slices"
 	"testing"
 	"time"
@@ -41,6 +44,32 @@ func BenchmarkRemove(b *testing.B) {
 		b.StartTimer()
 		r.remove()
 	}
+}
+
+// BenchmarkCycle is the whole life of a container that runs nothing. Beside the time
+// that it takes it tells how much of the machine's processors that is: what a spare costs
+// whatever else is running.
+func BenchmarkCycle(b *testing.B) {
+	backend := open(b, options(b.TempDir()))
+	start(b, backend, runners.HostImage).remove()
+	before := processorTime(b)
+	for b.Loop() {
+		start(b, backend, runners.HostImage).remove()
+	}
+	b.ReportMetric(float64(processorTime(b)-before)*10/float64(b.N), "cpu-ms/op")
+}
+
+// processorTime is how long all processors were busy, in hundredths of a second.
+func processorTime(b *testing.B) uint64 {
+	text, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		b.Fatal(err)
+	}
+	var user, nice, system uint64
+	if _, err := fmt.Fscan(bytes.NewReader(bytes.TrimPrefix(text, []byte("cpu "))), &user, &nice, &system); err != nil {
+		b.Fatal(err)
+	}
+	return user + nice + system
 }
 
 func BenchmarkFreeze(b *testing.B) {

@@ -43,7 +43,8 @@ func (b *Backend) endConmons(ctx context.Context, containerIDs ...string) error 
 
 // isIdleConmon tells by the arguments of a process whether it is one of them.
 func (b *Backend) isIdleConmon(args, containerIDs []string) bool {
-	if filepath.Base(args[0]) != "conmon" {
+	// One that is just being started is a shell that runs quietScript.
+	if filepath.Base(args[0]) != "conmon" && (len(args) == 1 || filepath.Base(args[1]) != quietName) {
 		return false
 	}
 	for _, arg := range args {

@@ -3,6 +3,7 @@ package podman
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"testing"
 
 	"github.com/hearth-build/hearth/runners"
@@ -76,3 +77,12 @@ func RemoveUnwanted(ctx context.Context, b *Backend) error { return b.removeUnwa
 
 // Qualified is qualified.
 func Qualified(name string) string { return qualified(name) }
+
+// WriteQuietConmon is writeQuietConmon.
+func WriteQuietConmon(dir string) error {
+	path, err := writeQuietConmon(dir, slog.New(slog.DiscardHandler))
+	if err == nil && path == "" {
+		err = errors.New("no conmon was found")
+	}
+	return err
+}

@@ -107,8 +107,9 @@ func limit(name string, resource int, wanted uint64) (spec.POSIXRlimit, error) {
 	return spec.POSIXRlimit{Type: name, Soft: most, Hard: most}, nil // the service makes the name RLIMIT_...
 }
 
-// containersConf configures a service of hearth's own.
-func (p hostPlan) containersConf() string {
+// containersConf configures a service of hearth's own, which starts this conmon, or its
+// own if that is empty.
+func (p hostPlan) containersConf(conmon string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, `# Written by hearth, for the podman service that it starts.
 [containers]
@@ -122,6 +123,9 @@ events_logger = "file"
 exit_command_delay = 10
 runtime = %q
 `, p.ulimitList(), p.runtime)
+	if conmon != "" {
+		fmt.Fprintf(&b, "conmon_path = [%q]\n", conmon)
+	}
 	if !p.systemd {
 		fmt.Fprintln(&b, `cgroup_manager = "cgroupfs"`)
 	}

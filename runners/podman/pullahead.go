@@ -97,7 +97,7 @@ func serviceForNow(ctx context.Context, opts Options, plan hostPlan) (service, e
 	err = os.Mkdir(filepath.Join(dir, ownDir), 0o700)
 	var own service
 	if err == nil {
-		own, err = startService(ctx, opts, plan.containersConf())
+		own, err = startService(ctx, opts, plan)
 	}
 	if err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))

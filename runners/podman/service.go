@@ -94,7 +94,7 @@ func (p hostPlan) fits(ctx context.Context, conn *connection) error {
 
 // startService starts a service of the Backend's own in DataDir, in place of one
 // that a crashed hearth left there.
-func startService(ctx context.Context, opts Options, conf string) (service, error) {
+func startService(ctx context.Context, opts Options, plan hostPlan) (service, error) {
 	dir := filepath.Join(opts.DataDir, ownDir)
 	program, err := findPodman(ctx, opts.Podman)
 	if err != nil {
@@ -104,8 +104,12 @@ func startService(ctx context.Context, opts Options, conf string) (service, erro
 	if err := pid.kill(ctx); err != nil {
 		return nil, fmt.Errorf("end the podman service of an earlier hearth: %w", err)
 	}
+	conmon, err := writeQuietConmon(dir, opts.Logger)
+	if err != nil {
+		return nil, err
+	}
 	confPath := filepath.Join(dir, "containers.conf")
-	if err := os.WriteFile(confPath, []byte(conf), 0o600); err != nil {
+	if err := os.WriteFile(confPath, []byte(plan.containersConf(conmon)), 0o600); err != nil {
 		return nil, fmt.Errorf("write podman's configuration: %w", err)
 	}
 	socket, err := openSocketDir(dir)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"time"
@@ -155,7 +156,11 @@ func (in *instance) find(ctx context.Context) error {
 		return err
 	}
 	if in.cgroup, err = in.b.cgroups.openCgroup(state.Pid, in.id); err != nil {
-		in.b.log.Warn("not all files of a container's cgroup can be used; the slower ways of podman take their place", "runner", in.spec.ID, "error", err)
+		level := slog.LevelDebug
+		if in.b.partial.CompareAndSwap(false, true) { // all others are the same
+			level = slog.LevelWarn
+		}
+		in.b.log.Log(ctx, level, "not all files of a container's cgroup can be used; the slower ways of podman take their place", "runner", in.spec.ID, "error", err)
 	}
 	return nil
 }
