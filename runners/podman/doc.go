@@ -16,7 +16,8 @@
 //  3. A container is created (spec.go): its PID 1 is the exec server whatever
 //     the image declares, without capabilities that it can do without. For the
 //     image "host" everything private of the host is covered (hostimage.go).
-//  4. It is started, and its cgroup found, whose files are kept open (cgroup.go).
+//  4. It is started, beside it a conmon that will start nothing when it ends
+//     (quietconmon.go), and its cgroup found, whose files are kept open (cgroup.go).
 //  5. The exec server answers, or the container's end and last words are told.
 //
 // Invariants:
