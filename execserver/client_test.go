@@ -137,6 +137,21 @@ func TestRefusesToServeAsAnotherProcess(t *testing.T) {
 	}
 }
 
+func TestCheckProgram(t *testing.T) {
+	if err := execserver.CheckProgram(t.Context(), built(t).server); err != nil {
+		t.Error(err)
+	}
+	for program, want := range map[string]string{
+		"/bin/echo":  `/bin/echo is not the exec server: its --version prints "echo`,
+		"/bin/false": "ask the exec server what it is: /bin/false --version: exit status 1",
+		"/no/such":   "no such file",
+	} {
+		if err := execserver.CheckProgram(t.Context(), program); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %s", program, err, want)
+		}
+	}
+}
+
 // A command that is root must not get at the server's memory.
 func TestServerCannotBeTraced(t *testing.T) {
 	s := startServer(t, options{wrap: []string{built(t).helper, "drop-capabilities"}})

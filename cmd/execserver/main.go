@@ -41,7 +41,7 @@ func run(args []string, stdout io.Writer) error {
 		return err
 	}
 	if version {
-		_, err := fmt.Fprintln(stdout, "hearth-execserver", execserver.Version())
+		_, err := fmt.Fprintln(stdout, execserver.Name, execserver.Version())
 		return err
 	}
 	if flags.NArg() > 0 {

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/hearth-build/hearth/execserver"
 	"github.com/hearth-build/hearth/runners/podman"
 )
 
@@ -63,6 +64,9 @@ func (c *doctorCmd) Run(ctx context.Context, logger *slog.Logger) error {
 
 func (c *doctorCmd) checkHost(ctx context.Context, logger *slog.Logger, f *findings) {
 	server, err := findExecServer(c.ExecServer)
+	if err == nil {
+		err = execserver.CheckProgram(ctx, server)
+	}
 	if err != nil {
 		f.show("exec server", false, err.Error(), "build it with `make build`")
 	} else {

@@ -16,6 +16,7 @@ import (
 	spec "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"github.com/hearth-build/hearth/execserver"
 	"github.com/hearth-build/hearth/runners"
 	"github.com/hearth-build/hearth/runners/rootless"
 )
@@ -108,6 +109,9 @@ func (b *Backend) open(ctx context.Context) error {
 		b.host.skeleton = filepath.Join(dir, skeletonDir)
 	}
 	if b.lock, err = lockFile(filepath.Join(dir, "lock")); err != nil {
+		return err
+	}
+	if err := execserver.CheckProgram(ctx, b.opts.ExecServer); err != nil {
 		return err
 	}
 	b.execServer = filepath.Join(dir, "execserver")
