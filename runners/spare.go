@@ -1,10 +1,12 @@
 package runners
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -97,9 +99,13 @@ func (p *Pool) startSpare(r *runner, image Image) {
 	ctx, cancel := withStartTimeout(p.work())
 	defer cancel()
 	instance, err := p.launch(ctx, r, r.shape.network, image)
-	if err != nil && p.work().Err() == nil {
+	if err != nil {
 		// The next that wants one will be told what is wrong.
-		p.log.Warn("a spare runner could not be started", "runner", r.id, "image", image.Name, "error", err)
+		level := slog.LevelWarn
+		if p.work().Err() != nil { // the pool is shut down, which cut it short
+			level = slog.LevelDebug
+		}
+		p.log.Log(context.Background(), level, "a spare runner could not be started", "runner", r.id, "image", image.Name, "error", err)
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -15,8 +15,8 @@ const quietName = "conmon"
 
 // quietScript runs conmon without what podman wants it to start when the container has
 // ended: another podman, to clean up. A runner that ended is removed at once, which does
-// the same, and that podman takes as much of the processors as all else that a container's
-// life costs podman. What follows an exec stays, since nobody removes the session.
+// the same, and that podman takes more of the processors than the service does for the
+// whole life of a container. What follows an exec stays, since nobody removes the session.
 const quietScript = `#!/bin/sh
 # Written by hearth, for the podman service that it starts.
 conmon=%s
