@@ -133,18 +133,21 @@ func TestLeftoverThatKeepsPrinting(t *testing.T) {
 // main process.
 func TestForkBomb(t *testing.T) {
 	s := startServer(t, options{})
-	const bomb = "ulimit -u 200 || exit 99; bomb() { bomb & bomb & wait; }; bomb 2>/dev/null "
-	cmd := shell(bomb + "; sleep 1000")
+	// A shell that cannot fork ends, so that a bomb burns out on a fast machine: one is
+	// thrown after the other, by a shell that always may, and each leaves something.
+	const bomb = "ulimit -S -u 400 || exit 99; bomb() { sleep 1000 & bomb & bomb & wait; }; " +
+		"while :; do (ulimit -S -u 200; bomb) 2>/dev/null & wait $!; done"
+	cmd := shell(bomb)
 	cmd.UID, cmd.GID = nobody+1, nobody+1
 	cmd.Timeout = time.Second
-	if got := s.run(t, cmd); !got.TimedOut || got.Signal != syscall.SIGKILL || got.Killed < 10 {
+	if got := s.run(t, cmd); !got.TimedOut || got.Signal != syscall.SIGKILL || got.Killed < 100 {
 		t.Errorf("got %+v", got.Result)
 	}
 	if left := s.children(t); len(left) != 0 {
 		t.Errorf("processes %v are left", left)
 	}
 	for range 5 {
-		cmd := shell(bomb + "& sleep 0.2; exit 3")
+		cmd := shell("(" + bomb + ") & sleep 0.2; exit 3")
 		cmd.UID, cmd.GID = nobody+1, nobody+1
 		if got := s.run(t, cmd); got.ExitCode != 3 || got.Killed < 10 {
 			t.Errorf("got %+v", got.Result)
@@ -206,6 +209,43 @@ func TestCancelInTheQueue(t *testing.T) {
 	defer stopSecond()
 	if _, err := s.Run(second, shell("touch $1/second", dir), io.Discard, io.Discard); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("got %v", err)
+	}
+	stopFirst()
+	calls.Wait()
+	s.ok(t, shell("touch $1/third", dir))
+	if exists(dir + "/second") {
+		t.Error("a call that was cancelled in the queue ran")
+	}
+}
+
+// The same if the server has the request already, since another client's command runs.
+func TestCancelInTheServersQueue(t *testing.T) {
+	s := startServer(t, options{})
+	other, err := execserver.Dial(s.socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer closeAll(t, other)
+	dir := publicDir(t)
+	first, stopFirst := context.WithCancel(t.Context())
+	defer stopFirst()
+	var calls sync.WaitGroup
+	calls.Go(func() {
+		if _, err := s.Run(first, shell("touch $1/first; sleep 1000", dir), io.Discard, io.Discard); !errors.Is(err, context.Canceled) {
+			t.Errorf("the first: got %v", err)
+		}
+	})
+	eventually(t, "the first command runs", func() bool { return exists(dir + "/first") })
+	for range 3 {
+		second, stopSecond := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		defer stopSecond()
+		calls.Go(func() {
+			_, err := other.Run(second, shell("touch $1/second", dir), io.Discard, io.Discard)
+			if !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, execserver.ErrUnsettled) {
+				t.Errorf("the second: got %v", err)
+			}
+		})
+		<-second.Done()
 	}
 	stopFirst()
 	calls.Wait()
