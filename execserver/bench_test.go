@@ -50,14 +50,23 @@ func BenchmarkForkExecHost(b *testing.B) {
 	}
 }
 
-// BenchmarkCall is what a call costs without anything to run: of the server, and of
-// another process that sends back what it gets, which is the least that any
-// protocol can take.
+// BenchmarkCall is what a call costs without anything to run: of the server by gRPC, a
+// run of the server that is refused, and of another process that sends back what it
+// gets, which is the least that any protocol can take.
 func BenchmarkCall(b *testing.B) {
 	b.Run("grpc", func(b *testing.B) {
 		s := startServer(b, options{})
 		measure(b, func() {
 			if err := s.Ready(b.Context()); err != nil {
+				b.Fatal(err)
+			}
+		})
+	})
+	b.Run("frames", func(b *testing.B) {
+		s := startServer(b, options{})
+		var refused *execserver.StartError
+		measure(b, func() {
+			if _, err := s.Run(b.Context(), execserver.Command{Dir: "/"}, io.Discard, io.Discard); !errors.As(err, &refused) {
 				b.Fatal(err)
 			}
 		})

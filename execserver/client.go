@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
+	"sync"
 	"time"
 
 	"google.golang.org/grpc"
@@ -34,13 +36,19 @@ type Client struct {
 	rpc    execpb.ExecServerClient
 	// turn holds one token while no Run is under way.
 	turn chan struct{}
+
+	mu     sync.Mutex
+	line   *line // of runs; nil until there is one
+	closed bool
 }
 
 // Dial returns a client of the server whose socket is, or will be, at a path.
 // It connects when it is first used.
 func Dial(socketPath string) (*Client, error) {
 	conn, err := grpc.NewClient("passthrough:///hearth-execserver",
-		grpc.WithContextDialer(dialer{socket: socketPath}.dial),
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
+			return dialer{socket: socketPath}.dial(ctx)
+		}),
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithNoProxy(),
 		grpc.WithIdleTimeout(0),
@@ -62,8 +70,17 @@ func Dial(socketPath string) (*Client, error) {
 	return c, nil
 }
 
-// Close ends all calls and the connection.
-func (c *Client) Close() error { return c.conn.Close() }
+// Close ends all calls and the connections.
+func (c *Client) Close() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.closed = true
+	var err error
+	if c.line != nil {
+		err = ignoreClosed(c.line.conn.Close())
+	}
+	return errors.Join(err, c.conn.Close())
+}
 
 // Ready waits until the server answers, or ctx ends. The server may not have
 // made its socket yet.
@@ -76,37 +93,6 @@ func (c *Client) Ready(ctx context.Context) error {
 		return fmt.Errorf("exec server at %s does not answer: %w", c.socket, cause(ctx, err))
 	}
 	return sameBuild(Version(), resp.Version)
-}
-
-// Run runs cmd, after the one before, and returns when none of its processes is
-// left. What it prints goes to stdout and stderr, from the calling goroutine; a
-// writer that blocks makes the command wait. When ctx ends or a writer fails,
-// the command is killed. *StartError: nothing was run. After any other error
-// the state of the container is in doubt; if it is ErrUnsettled as well,
-// processes may be left.
-func (c *Client) Run(ctx context.Context, cmd Command, stdout, stderr io.Writer) (Result, error) {
-	req, err := cmd.request()
-	if err != nil {
-		return Result{}, err
-	}
-	if err := c.takeTurn(ctx); err != nil {
-		return Result{}, err
-	}
-	defer c.endTurn()
-	calling, cancel := context.WithCancel(ctx)
-	defer cancel()
-	stream, err := c.rpc.Run(calling, req)
-	if err != nil {
-		return Result{}, c.settle(c.failed(ctx, err))
-	}
-	result, err := c.receive(ctx, stream, stdout, stderr)
-	var notStarted *StartError
-	if err == nil || errors.As(err, &notStarted) {
-		return result, err
-	}
-	cancel() // kills the command, if it still runs
-	outlast(stream)
-	return Result{}, c.settle(err)
 }
 
 // takeTurn waits until no command of this client runs.
@@ -131,37 +117,6 @@ func outlast(stream grpc.ServerStreamingClient[execpb.RunEvent]) {
 	}
 }
 
-// receive takes the events of a run.
-func (c *Client) receive(ctx context.Context, stream grpc.ServerStreamingClient[execpb.RunEvent], stdout, stderr io.Writer) (Result, error) {
-	for {
-		event, err := stream.Recv()
-		if err != nil {
-			return Result{}, c.failed(ctx, err)
-		}
-		switch e := event.Event.(type) {
-		case *execpb.RunEvent_Stdout:
-			_, err = stdout.Write(e.Stdout)
-		case *execpb.RunEvent_Stderr:
-			_, err = stderr.Write(e.Stderr)
-		case *execpb.RunEvent_NotStarted:
-			return Result{}, c.finish(stream, &StartError{Reason: e.NotStarted.Reason, Message: e.NotStarted.Message})
-		case *execpb.RunEvent_Exited:
-			return resultOf(e.Exited), c.finish(stream, nil)
-		}
-		if err != nil {
-			return Result{}, fmt.Errorf("pass on the command's output: %w", err)
-		}
-	}
-}
-
-// finish reads the regular end of a stream.
-func (c *Client) finish(stream grpc.ServerStreamingClient[execpb.RunEvent], result error) error {
-	if _, err := stream.Recv(); !errors.Is(err, io.EOF) {
-		return c.failed(stream.Context(), err)
-	}
-	return result
-}
-
 // settleTimeout is more than the server takes to find out that a process cannot
 // be killed.
 const settleTimeout = killPatience + 10*time.Second
@@ -174,9 +129,13 @@ func (c *Client) settle(why error) error {
 	ctx, cancel := context.WithTimeout(context.Background(), settleTimeout)
 	defer cancel()
 	if _, err := c.rpc.Settle(ctx, &execpb.SettleRequest{}); err != nil {
-		return fmt.Errorf("%w (%w: %w)", why, ErrUnsettled, plain(err))
+		return unsettled(why, plain(err))
 	}
 	return why
+}
+
+func unsettled(why, err error) error {
+	return fmt.Errorf("%w (%w: %w)", why, ErrUnsettled, err)
 }
 
 func (c *Client) failed(ctx context.Context, err error) error {

@@ -86,6 +86,50 @@ func TestSocketIsPrivate(t *testing.T) {
 	}
 }
 
+// What speaks no protocol is sent away, and what says nothing does not keep the server.
+func TestStrangeConnections(t *testing.T) {
+	s := startServer(t, options{})
+	dial := func() net.Conn {
+		conn, err := net.Dial("unix", s.socket)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { closeAll(t, conn) })
+		return conn
+	}
+	for what, send := range map[string]string{
+		"text":                   "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
+		"a frame that is huge":   "\x00\xff\xff\xff",
+		"a frame that is broken": "\x00\x00\x00\x03abc",
+	} {
+		conn := dial()
+		if _, err := io.WriteString(conn, send); err != nil {
+			t.Fatal(err)
+		}
+		if err := conn.SetReadDeadline(time.Now().Add(patience)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.Copy(io.Discard, conn); errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("%s: the connection stays open", what)
+		}
+	}
+	eventually(t, "the server's log tells of the huge one", func() bool {
+		return strings.Contains(s.log.String(), "a message of 16777215 bytes, and 8388608 are allowed")
+	})
+	s.ok(t, shell("exit 0"))
+	dial()
+	half := dial()
+	if _, err := half.Write([]byte{0, 0}); err != nil {
+		t.Fatal(err)
+	}
+	start := time.Now()
+	if err := s.stop(); err != nil {
+		t.Fatal(err)
+	}
+	<-s.exited
+	t.Logf("the server ended within %v", time.Since(start))
+}
+
 // Paths of runners are longer than socket addresses.
 func TestLongSocketPath(t *testing.T) {
 	s := startServer(t, options{})
@@ -246,9 +290,8 @@ func TestThousandRunsLeaveNothing(t *testing.T) {
 	runtime.GC()
 	files, memory, routines := s.descriptors(t), s.status(t, "VmRSS"), runtime.NumGoroutine()
 	round(1000)
-	if now := s.descriptors(t); now > files {
-		t.Errorf("%d open files, before %d", now, files)
-	}
+	// One may be that of a scratch directory, which is emptied after the answer.
+	eventually(t, fmt.Sprintf("the server has no more than %d open files", files), func() bool { return s.descriptors(t) <= files })
 	if now := s.status(t, "VmRSS"); now > memory+memory/4 {
 		t.Errorf("%d KiB of memory, before %d", now, memory)
 	}

@@ -18,7 +18,7 @@ const maxSocketPath = len(unix.RawSockaddrUnix{}.Path) - 1
 // dialer connects to a socket, however long its path is.
 type dialer struct{ socket string }
 
-func (d dialer) dial(ctx context.Context, _ string) (conn net.Conn, err error) {
+func (d dialer) dial(ctx context.Context) (*net.UnixConn, error) {
 	path := d.socket
 	if len(path) > maxSocketPath {
 		// The directory gets a short name while it is open.
@@ -26,11 +26,15 @@ func (d dialer) dial(ctx context.Context, _ string) (conn net.Conn, err error) {
 		if err != nil {
 			return nil, fmt.Errorf("connect to %s: %w", d.socket, err)
 		}
-		defer func() { err = errors.Join(err, unix.Close(dir)) }()
+		defer unix.Close(dir)
 		path = fmt.Sprintf("/proc/self/fd/%d/%s", dir, filepath.Base(path))
 	}
 	var netDialer net.Dialer
-	return netDialer.DialContext(ctx, "unix", path)
+	conn, err := netDialer.DialContext(ctx, "unix", path)
+	if err != nil {
+		return nil, err
+	}
+	return conn.(*net.UnixConn), nil
 }
 
 // awaitFile waits until a file exists. It looks about once per millisecond,

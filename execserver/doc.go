@@ -7,18 +7,20 @@
 // it never links podman, an SDK or telemetry: its binary is mounted into every
 // runner.
 //
-// One run, by number. Everything up to 6 happens on the goroutine of the call:
+// One run, by number. It has a connection of its own, with a protocol that is one
+// system call for each message (frame.go, door.go); all else is gRPC. Everything up to
+// 6 happens on the goroutine of the connection:
 //
-//  1. The call waits until the command before is over and its scratch is gone.
+//  1. The run waits until the command before is over and its scratch is gone.
 //  2. argv[0] is looked up and the command forked, with pipes as stdout and
 //     stderr, in a session of its own, as its user (start.go).
 //  3. One poll waits for output, the end of the main process, the next step of
-//     the timeout, and the end of the call (run.go). Output that is older than
+//     the timeout, and the end of the connection (run.go). Output that is older than
 //     some milliseconds goes to a sender (output.go), so that a slow client
 //     stops the command, but never the clock.
 //  4. The main process has ended: all others are killed and reaped (reap.go).
 //  5. What is left in the pipes is sent. No writer is left: nothing blocks.
-//  6. The exited event is sent and the call ends.
+//  6. The exited event is sent.
 //  7. The scratch directories are emptied (scratch.go), and System V objects are
 //     removed (sysvipc.go), which frees the slot.
 //
@@ -27,7 +29,7 @@
 // call of Work continues it; a Run, or a worker of another kind, ends it first. What
 // it says is nothing to the server.
 //
-// A client that breaks a call off asks when it is settled, that is when 7 is over.
+// A client that breaks a run or a call off asks when it is settled, that is when 7 is over.
 //
 // Invariants:
 //   - The server runs only as PID 1 of a PID namespace; that makes it the

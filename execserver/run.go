@@ -19,7 +19,7 @@ import (
 const reapInterval = time.Second
 
 // run is one command, from its start to the end of its last process. All of it
-// happens on the goroutine of the call: each hand-over would cost more than
+// happens on the goroutine of the connection: each hand-over would cost more than
 // all other work of the server.
 type run struct {
 	reaper

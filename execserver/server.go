@@ -67,9 +67,11 @@ func Serve(ctx context.Context, lis net.Listener, cfg Config) (err error) {
 	var routines sync.WaitGroup
 	routines.Go(s.clean)
 	unwatch := context.AfterFunc(ctx, g.Stop)
-	err = g.Serve(outsiders{Listener: lis, log: cfg.Log})
+	d := newDoor(outsiders{Listener: lis, log: cfg.Log}, cfg.Log, s.serveRuns)
+	err = g.Serve(d)
 	unwatch()
 	g.Stop() // waits for all calls, whoever stopped it first
+	d.shut()
 	close(s.used)
 	routines.Wait()
 	if ctx.Err() != nil {
@@ -149,9 +151,9 @@ func (s *server) Ready(context.Context, *execpb.ReadyRequest) (*execpb.ReadyResp
 	return &execpb.ReadyResponse{Version: Version()}, nil
 }
 
-// Run implements execpb.ExecServerServer.
-func (s *server) Run(req *execpb.RunRequest, stream grpc.ServerStreamingServer[execpb.RunEvent]) error {
-	ctx := stream.Context()
+// serveRun runs a command and sends what comes of it. After an error the connection is
+// of no more use.
+func (s *server) serveRun(ctx context.Context, req *execpb.RunRequest, stream eventStream) error {
 	if err := s.take(ctx); err != nil {
 		return err
 	}
@@ -168,14 +170,11 @@ func (s *server) Run(req *execpb.RunRequest, stream grpc.ServerStreamingServer[e
 	}
 	s.byRoot = cmd.UID == 0
 	err := s.run(ctx, &cmd, stream)
-	if ctx.Err() != nil {
-		return status.FromContextError(ctx.Err()).Err()
+	if err == nil || ctx.Err() != nil {
+		return ctx.Err()
 	}
-	if err != nil {
-		s.Log.Printf("run %q: %v", cmd.Args, err)
-		return status.Error(codes.Internal, err.Error())
-	}
-	return nil
+	s.Log.Printf("run %q: %v", cmd.Args, err)
+	return stream.Send(&execpb.RunEvent{Event: &execpb.RunEvent_Failed{Failed: err.Error()}})
 }
 
 // take waits for the slot.

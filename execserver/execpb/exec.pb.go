@@ -395,6 +395,8 @@ func (x *ReadyResponse) GetVersion() string {
 	return ""
 }
 
+// RunRequest is what to run. Events follow, of which the last is exited, sent only when
+// no process of the command is left, not_started or failed.
 type RunRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Arguments with argv[0], passed as they are; no shell is involved.
@@ -503,6 +505,7 @@ type RunEvent struct {
 	//	*RunEvent_NotStarted
 	//	*RunEvent_Lent
 	//	*RunEvent_Kept
+	//	*RunEvent_Failed
 	Event         isRunEvent_Event `protobuf_oneof:"event"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -599,6 +602,15 @@ func (x *RunEvent) GetKept() *Kept {
 	return nil
 }
 
+func (x *RunEvent) GetFailed() string {
+	if x != nil {
+		if x, ok := x.Event.(*RunEvent_Failed); ok {
+			return x.Failed
+		}
+	}
+	return ""
+}
+
 type isRunEvent_Event interface {
 	isRunEvent_Event()
 }
@@ -627,6 +639,11 @@ type RunEvent_Kept struct {
 	Kept *Kept `protobuf:"bytes,6,opt,name=kept,proto3,oneof"`
 }
 
+type RunEvent_Failed struct {
+	// It is not known how the command ended.
+	Failed string `protobuf:"bytes,7,opt,name=failed,proto3,oneof"`
+}
+
 func (*RunEvent_Stdout) isRunEvent_Event() {}
 
 func (*RunEvent_Stderr) isRunEvent_Event() {}
@@ -638,6 +655,8 @@ func (*RunEvent_NotStarted) isRunEvent_Event() {}
 func (*RunEvent_Lent) isRunEvent_Event() {}
 
 func (*RunEvent_Kept) isRunEvent_Event() {}
+
+func (*RunEvent_Failed) isRunEvent_Event() {}
 
 // Lent says that the worker is there.
 type Lent struct {
@@ -1011,7 +1030,7 @@ const file_execserver_execpb_exec_proto_rawDesc = "" +
 	"\x03gid\x18\x05 \x01(\rR\x03gid\x12#\n" +
 	"\rtimeout_nanos\x18\x06 \x01(\x03R\ftimeoutNanos\x12\x1f\n" +
 	"\vgrace_nanos\x18\a \x01(\x03R\n" +
-	"graceNanos\"\x9c\x02\n" +
+	"graceNanos\"\xb6\x02\n" +
 	"\bRunEvent\x12\x18\n" +
 	"\x06stdout\x18\x01 \x01(\fH\x00R\x06stdout\x12\x18\n" +
 	"\x06stderr\x18\x02 \x01(\fH\x00R\x06stderr\x123\n" +
@@ -1019,7 +1038,8 @@ const file_execserver_execpb_exec_proto_rawDesc = "" +
 	"\vnot_started\x18\x04 \x01(\v2\x1d.hearth.execserver.NotStartedH\x00R\n" +
 	"notStarted\x12-\n" +
 	"\x04lent\x18\x05 \x01(\v2\x17.hearth.execserver.LentH\x00R\x04lent\x12-\n" +
-	"\x04kept\x18\x06 \x01(\v2\x17.hearth.execserver.KeptH\x00R\x04keptB\a\n" +
+	"\x04kept\x18\x06 \x01(\v2\x17.hearth.execserver.KeptH\x00R\x04kept\x12\x18\n" +
+	"\x06failed\x18\a \x01(\tH\x00R\x06failedB\a\n" +
 	"\x05event\"\x1c\n" +
 	"\x04Lent\x12\x14\n" +
 	"\x05fresh\x18\x01 \x01(\bR\x05fresh\"-\n" +
@@ -1058,11 +1078,10 @@ const file_execserver_execpb_exec_proto_rawDesc = "" +
 	"\x0eNO_INTERPRETER\x10\x05\x12\r\n" +
 	"\tTOO_LARGE\x10\x06\x12\t\n" +
 	"\x05FAULT\x10\a\x12\v\n" +
-	"\aINVALID\x10\b2\xfc\x02\n" +
+	"\aINVALID\x10\b2\xb7\x02\n" +
 	"\n" +
 	"ExecServer\x12J\n" +
-	"\x05Ready\x12\x1f.hearth.execserver.ReadyRequest\x1a .hearth.execserver.ReadyResponse\x12C\n" +
-	"\x03Run\x12\x1d.hearth.execserver.RunRequest\x1a\x1b.hearth.execserver.RunEvent0\x01\x12E\n" +
+	"\x05Ready\x12\x1f.hearth.execserver.ReadyRequest\x1a .hearth.execserver.ReadyResponse\x12E\n" +
 	"\x04Work\x12\x1e.hearth.execserver.WorkRequest\x1a\x1b.hearth.execserver.RunEvent0\x01\x12G\n" +
 	"\x04Tell\x12\x1e.hearth.execserver.TellRequest\x1a\x1f.hearth.execserver.TellResponse\x12M\n" +
 	"\x06Settle\x12 .hearth.execserver.SettleRequest\x1a!.hearth.execserver.SettleResponseB2Z0github.com/hearth-build/hearth/execserver/execpbb\x06proto3"
@@ -1107,17 +1126,15 @@ var file_execserver_execpb_exec_proto_depIdxs = []int32{
 	13, // 5: hearth.execserver.Exited.usage:type_name -> hearth.execserver.Usage
 	0,  // 6: hearth.execserver.NotStarted.reason:type_name -> hearth.execserver.NotStarted.Reason
 	6,  // 7: hearth.execserver.ExecServer.Ready:input_type -> hearth.execserver.ReadyRequest
-	8,  // 8: hearth.execserver.ExecServer.Run:input_type -> hearth.execserver.RunRequest
-	1,  // 9: hearth.execserver.ExecServer.Work:input_type -> hearth.execserver.WorkRequest
-	2,  // 10: hearth.execserver.ExecServer.Tell:input_type -> hearth.execserver.TellRequest
-	4,  // 11: hearth.execserver.ExecServer.Settle:input_type -> hearth.execserver.SettleRequest
-	7,  // 12: hearth.execserver.ExecServer.Ready:output_type -> hearth.execserver.ReadyResponse
-	9,  // 13: hearth.execserver.ExecServer.Run:output_type -> hearth.execserver.RunEvent
-	9,  // 14: hearth.execserver.ExecServer.Work:output_type -> hearth.execserver.RunEvent
-	3,  // 15: hearth.execserver.ExecServer.Tell:output_type -> hearth.execserver.TellResponse
-	5,  // 16: hearth.execserver.ExecServer.Settle:output_type -> hearth.execserver.SettleResponse
-	12, // [12:17] is the sub-list for method output_type
-	7,  // [7:12] is the sub-list for method input_type
+	1,  // 8: hearth.execserver.ExecServer.Work:input_type -> hearth.execserver.WorkRequest
+	2,  // 9: hearth.execserver.ExecServer.Tell:input_type -> hearth.execserver.TellRequest
+	4,  // 10: hearth.execserver.ExecServer.Settle:input_type -> hearth.execserver.SettleRequest
+	7,  // 11: hearth.execserver.ExecServer.Ready:output_type -> hearth.execserver.ReadyResponse
+	9,  // 12: hearth.execserver.ExecServer.Work:output_type -> hearth.execserver.RunEvent
+	3,  // 13: hearth.execserver.ExecServer.Tell:output_type -> hearth.execserver.TellResponse
+	5,  // 14: hearth.execserver.ExecServer.Settle:output_type -> hearth.execserver.SettleResponse
+	11, // [11:15] is the sub-list for method output_type
+	7,  // [7:11] is the sub-list for method input_type
 	7,  // [7:7] is the sub-list for extension type_name
 	7,  // [7:7] is the sub-list for extension extendee
 	0,  // [0:7] is the sub-list for field type_name
@@ -1135,6 +1152,7 @@ func file_execserver_execpb_exec_proto_init() {
 		(*RunEvent_NotStarted)(nil),
 		(*RunEvent_Lent)(nil),
 		(*RunEvent_Kept)(nil),
+		(*RunEvent_Failed)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{

@@ -23,7 +23,6 @@ const _ = grpc.SupportPackageIsVersion9
 
 const (
 	ExecServer_Ready_FullMethodName  = "/hearth.execserver.ExecServer/Ready"
-	ExecServer_Run_FullMethodName    = "/hearth.execserver.ExecServer/Run"
 	ExecServer_Work_FullMethodName   = "/hearth.execserver.ExecServer/Work"
 	ExecServer_Tell_FullMethodName   = "/hearth.execserver.ExecServer/Tell"
 	ExecServer_Settle_FullMethodName = "/hearth.execserver.ExecServer/Settle"
@@ -33,14 +32,12 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// ExecServer runs one command at a time inside a container, or lends its worker.
+// ExecServer runs one command at a time inside a container, or lends its worker. To run
+// a command is no call: RunRequest and RunEvent travel by frames (frame.go), at a third
+// of what a call of gRPC costs.
 type ExecServerClient interface {
 	// Ready answers once the server can run commands.
 	Ready(ctx context.Context, in *ReadyRequest, opts ...grpc.CallOption) (*ReadyResponse, error)
-	// Run runs a command and streams what it prints. The last event is exited,
-	// sent only when no process of the command is left. Cancelling the call
-	// kills the command. A second Run waits for the first to end.
-	Run(ctx context.Context, in *RunRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[RunEvent], error)
 	// Work lends the worker, a command that goes on running from one call to the
 	// next, and streams what it prints. A worker that runs is lent if it was started
 	// by an equal request, but for the times; else it is killed, and another one
@@ -52,7 +49,7 @@ type ExecServerClient interface {
 	// be kept. It answers once the worker's pipe has taken all.
 	Tell(ctx context.Context, in *TellRequest, opts ...grpc.CallOption) (*TellResponse, error)
 	// Settle answers once no command runs and nothing is left of the last one: no
-	// process, and nothing in the scratch directories. A client that broke a Run
+	// process, and nothing in the scratch directories. A client that broke a run
 	// off learns so when its command is really gone. It fails if that can never be.
 	Settle(ctx context.Context, in *SettleRequest, opts ...grpc.CallOption) (*SettleResponse, error)
 }
@@ -75,28 +72,9 @@ func (c *execServerClient) Ready(ctx context.Context, in *ReadyRequest, opts ...
 	return out, nil
 }
 
-func (c *execServerClient) Run(ctx context.Context, in *RunRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[RunEvent], error) {
-	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &ExecServer_ServiceDesc.Streams[0], ExecServer_Run_FullMethodName, cOpts...)
-	if err != nil {
-		return nil, err
-	}
-	x := &grpc.GenericClientStream[RunRequest, RunEvent]{ClientStream: stream}
-	if err := x.ClientStream.SendMsg(in); err != nil {
-		return nil, err
-	}
-	if err := x.ClientStream.CloseSend(); err != nil {
-		return nil, err
-	}
-	return x, nil
-}
-
-// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
-type ExecServer_RunClient = grpc.ServerStreamingClient[RunEvent]
-
 func (c *execServerClient) Work(ctx context.Context, in *WorkRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[RunEvent], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &ExecServer_ServiceDesc.Streams[1], ExecServer_Work_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &ExecServer_ServiceDesc.Streams[0], ExecServer_Work_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -137,14 +115,12 @@ func (c *execServerClient) Settle(ctx context.Context, in *SettleRequest, opts .
 // All implementations must embed UnimplementedExecServerServer
 // for forward compatibility.
 //
-// ExecServer runs one command at a time inside a container, or lends its worker.
+// ExecServer runs one command at a time inside a container, or lends its worker. To run
+// a command is no call: RunRequest and RunEvent travel by frames (frame.go), at a third
+// of what a call of gRPC costs.
 type ExecServerServer interface {
 	// Ready answers once the server can run commands.
 	Ready(context.Context, *ReadyRequest) (*ReadyResponse, error)
-	// Run runs a command and streams what it prints. The last event is exited,
-	// sent only when no process of the command is left. Cancelling the call
-	// kills the command. A second Run waits for the first to end.
-	Run(*RunRequest, grpc.ServerStreamingServer[RunEvent]) error
 	// Work lends the worker, a command that goes on running from one call to the
 	// next, and streams what it prints. A worker that runs is lent if it was started
 	// by an equal request, but for the times; else it is killed, and another one
@@ -156,7 +132,7 @@ type ExecServerServer interface {
 	// be kept. It answers once the worker's pipe has taken all.
 	Tell(context.Context, *TellRequest) (*TellResponse, error)
 	// Settle answers once no command runs and nothing is left of the last one: no
-	// process, and nothing in the scratch directories. A client that broke a Run
+	// process, and nothing in the scratch directories. A client that broke a run
 	// off learns so when its command is really gone. It fails if that can never be.
 	Settle(context.Context, *SettleRequest) (*SettleResponse, error)
 	mustEmbedUnimplementedExecServerServer()
@@ -171,9 +147,6 @@ type UnimplementedExecServerServer struct{}
 
 func (UnimplementedExecServerServer) Ready(context.Context, *ReadyRequest) (*ReadyResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Ready not implemented")
-}
-func (UnimplementedExecServerServer) Run(*RunRequest, grpc.ServerStreamingServer[RunEvent]) error {
-	return status.Error(codes.Unimplemented, "method Run not implemented")
 }
 func (UnimplementedExecServerServer) Work(*WorkRequest, grpc.ServerStreamingServer[RunEvent]) error {
 	return status.Error(codes.Unimplemented, "method Work not implemented")
@@ -222,17 +195,6 @@ func _ExecServer_Ready_Handler(srv interface{}, ctx context.Context, dec func(in
 	}
 	return interceptor(ctx, in, info, handler)
 }
-
-func _ExecServer_Run_Handler(srv interface{}, stream grpc.ServerStream) error {
-	m := new(RunRequest)
-	if err := stream.RecvMsg(m); err != nil {
-		return err
-	}
-	return srv.(ExecServerServer).Run(m, &grpc.GenericServerStream[RunRequest, RunEvent]{ServerStream: stream})
-}
-
-// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
-type ExecServer_RunServer = grpc.ServerStreamingServer[RunEvent]
 
 func _ExecServer_Work_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(WorkRequest)
@@ -302,11 +264,6 @@ var ExecServer_ServiceDesc = grpc.ServiceDesc{
 		},
 	},
 	Streams: []grpc.StreamDesc{
-		{
-			StreamName:    "Run",
-			Handler:       _ExecServer_Run_Handler,
-			ServerStreams: true,
-		},
 		{
 			StreamName:    "Work",
 			Handler:       _ExecServer_Work_Handler,
