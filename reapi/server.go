@@ -39,6 +39,11 @@ const (
 	maxStreams = 20_000
 	// handshakeTimeout bounds how long somebody may take to say what protocol they speak.
 	handshakeTimeout = 20 * time.Second
+	// streamWindow and connWindow are how much a client may send ahead, of one call and
+	// of all. Windows that gRPC sizes itself end up near these for uploads, and cost
+	// a ping, an answer and a wake-up on both sides whenever something comes in.
+	streamWindow = 4 << 20
+	connWindow   = 16 << 20
 )
 
 // Option is what not every server has.
@@ -74,6 +79,8 @@ func NewServer(instances Instances, scheduler *execution.Scheduler, options ...O
 			grpc.MaxConcurrentStreams(maxStreams),
 			grpc.ConnectionTimeout(handshakeTimeout),
 			grpc.ForceServerCodecV2(newWireCodec()),
+			grpc.StaticStreamWindowSize(streamWindow),
+			grpc.StaticConnWindowSize(connWindow),
 			// Bazel's --grpc_keepalive_time may be as short as this.
 			grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
 			grpc.KeepaliveParams(keepalive.ServerParameters{Time: time.Minute, Timeout: 20 * time.Second}),

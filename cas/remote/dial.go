@@ -13,6 +13,13 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 )
 
+// streamWindow and connWindow are how much a server may send ahead, of one call and of
+// all. To let gRPC size them costs a ping for each message.
+const (
+	streamWindow = 4 << 20
+	connWindow   = 16 << 20
+)
+
 // Dial makes a connection to an endpoint: grpc://host:port in the clear,
 // grpcs://host:port by TLS, or unix:///path. The caller closes it. It connects
 // when it is first used, and again whenever it broke. More options, such as other
@@ -34,6 +41,8 @@ func Dial(endpoint string, more ...grpc.DialOption) (*grpc.ClientConn, error) {
 	options := append([]grpc.DialOption{
 		grpc.WithTransportCredentials(secure),
 		grpc.WithUserAgent("hearth"),
+		grpc.WithStaticStreamWindowSize(streamWindow),
+		grpc.WithStaticConnWindowSize(connWindow),
 		// By default a server that was away for some minutes would be tried once
 		// in two minutes, while calls fail that it would answer.
 		grpc.WithConnectParams(grpc.ConnectParams{
