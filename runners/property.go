@@ -4,6 +4,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -56,13 +57,14 @@ type descriptor struct {
 	parse func(p *Platform, value string) (canonical string, ok bool)
 }
 
-// descriptors is the table of properties: to add one, add it here.
-func descriptors() []descriptor {
+// descriptors is the table of properties: to add one, add it here. Each action needs
+// it, and nobody changes it.
+var descriptors = sync.OnceValue(func() []descriptor {
 	return slices.Concat(
 		containerProperties(), recyclingProperties(), workerProperties(), workspaceProperties(),
 		commandProperties(), estimateProperties(), hostProperties(), idleProperties(), refusedProperties(),
 	)
-}
+})
 
 const (
 	propertyImage   = "container-image"
