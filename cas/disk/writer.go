@@ -54,16 +54,20 @@ func (d *Disk) writeQueued() {
 // nobody finds them after a restart, so nobody may find them now.
 func (d *Disk) writeBatch(ops []*op, bytes int64) {
 	err := d.apply(ops, bytes)
-	d.index.wrote(ops)
-	d.dirty.Store(true)
+	var lost []*entry
 	for _, o := range ops {
 		if o.entry == nil {
 			continue
 		}
 		d.space.pending.Add(-o.size())
 		if err != nil {
-			d.index.drop(o.entry)
+			lost = append(lost, o.entry)
 		}
+	}
+	d.index.wrote(ops) // whoever waits goes on, and the ops are the index's
+	d.dirty.Store(true)
+	for _, e := range lost {
+		d.index.drop(e)
 	}
 	if err != nil {
 		d.options.Logger.Error("small blobs were not stored", slog.Int("blobs", len(ops)), slog.Any("error", err))
