@@ -1,8 +1,10 @@
 package podman_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -63,6 +65,7 @@ func TestReady(t *testing.T) {
 	if err := syscall.Kill(service, syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
+	await(t, "all threads of the service are stopped", func() bool { return isStopped(t, service) })
 	short, cancel := context.WithTimeout(ctx(t), 200*time.Millisecond)
 	defer cancel()
 	if err := b.Ready(short); err == nil {
@@ -72,6 +75,26 @@ func TestReady(t *testing.T) {
 		t.Fatal(err)
 	}
 	await(t, "another service answers", func() bool { return b.Ready(ctx(t)) == nil })
+}
+
+// isStopped tells whether a signal to stop has reached each thread of a process.
+func isStopped(t *testing.T, pid int) bool {
+	t.Helper()
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+	if err != nil || len(threads) == 0 {
+		t.Fatalf("threads of %d: %v %v", pid, threads, err)
+	}
+	for _, thread := range threads {
+		stat, err := os.ReadFile(thread)
+		if err != nil {
+			return false // it has ended meanwhile
+		}
+		// The state follows the name of the program, which may have anything in it.
+		if _, state, _ := strings.Cut(string(stat[bytes.LastIndexByte(stat, ')')+1:]), " "); !strings.HasPrefix(state, "T") {
+			return false
+		}
+	}
+	return true
 }
 
 // TestServiceDoesNotStart: the error has the service's own words.
