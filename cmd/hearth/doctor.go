@@ -68,7 +68,7 @@ func (c *doctorCmd) checkHost(ctx context.Context, logger *slog.Logger, f *findi
 		err = execserver.CheckProgram(ctx, server)
 	}
 	if err != nil {
-		f.show("exec server", false, err.Error(), "build it with `make build`")
+		f.show("exec server", false, err.Error(), "install the package again, or run `make build` for both programs")
 	} else {
 		f.show("exec server", true, server, "")
 	}
