@@ -175,6 +175,7 @@ func TestKubePlay(t *testing.T) {
 		played := true
 		down := func() {
 			if played {
+				podman("pod", "stop", "--time=150", name) // kube down of podman 4.3 kills at once
 				podman("kube", "down", file)
 			}
 			played = false
