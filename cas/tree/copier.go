@@ -78,7 +78,7 @@ func (c *Copier) Stage(ctx context.Context, g *Graph, dir string, opts StageOpti
 			return nil, fmt.Errorf("fetch input files: %w", err)
 		}
 	}
-	root, err := c.trash.makeRoot(dir)
+	root, err := makeRoot(dir)
 	if err != nil {
 		return nil, err
 	}
@@ -118,12 +118,12 @@ func (c *Copier) allMissing(ctx context.Context, g *Graph, err error) error {
 }
 
 // makeRoot makes the directory of an input root, or takes an empty one.
-func (t *trash) makeRoot(dir string) (int, error) {
+func makeRoot(dir string) (int, error) {
 	dir, err := placeOf(dir)
 	if err != nil {
 		return -1, err
 	}
-	made := t.mkdir(dir)
+	made := unix.Mkdir(dir, 0o755)
 	if made != nil && made != unix.EEXIST {
 		return -1, fmt.Errorf("make input root %s: %w", dir, made)
 	}

@@ -34,7 +34,7 @@ func (s *mounted) mount(opts StageOptions) error {
 	if err := errors.Join(os.Chown(s.changes(), opts.UID, opts.GID), os.Chmod(s.changes(), 0o755)); err != nil {
 		return err
 	}
-	root, err := s.mounter.copier.trash.makeRoot(s.dir)
+	root, err := makeRoot(s.dir)
 	if err != nil {
 		return err
 	}

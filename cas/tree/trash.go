@@ -30,13 +30,7 @@ type trash struct {
 
 	worker errgroup.Group
 	failed []error // of the worker, read when it has ended
-
-	// spares are empty directories in dir. To rename one takes a fraction of the time
-	// of making it, for which an action would wait.
-	spares chan string
 }
-
-const maxSpares = 4
 
 // rubbish is one tree in a trash directory.
 type rubbish struct{ dir, name string }
@@ -48,48 +42,14 @@ type chore struct {
 }
 
 func newTrash(dir string, most int, log *slog.Logger) *trash {
-	t := &trash{dir: dir, log: log, queue: make(chan chore, most), spares: make(chan string, maxSpares)}
+	t := &trash{dir: dir, log: log, queue: make(chan chore, most)}
 	t.worker.Go(func() error {
 		for c := range t.queue {
 			t.doLater(c)
-			t.makeSpares()
 		}
-		return t.removeSpares()
+		return nil
 	})
 	return t
-}
-
-// makeSpares does nothing where it cannot: whoever needs a directory makes it then, and
-// learns why.
-func (t *trash) makeSpares() {
-	for t.dir != "" && len(t.spares) < maxSpares {
-		spare := filepath.Join(t.dir, fmt.Sprintf("spare-%016x", rand.Uint64()))
-		if unix.Mkdir(spare, 0o755) != nil {
-			return
-		}
-		t.spares <- spare
-	}
-}
-
-func (t *trash) removeSpares() error {
-	var failed []error
-	for len(t.spares) > 0 {
-		failed = append(failed, os.Remove(<-t.spares))
-	}
-	return errors.Join(failed...)
-}
-
-// mkdir makes a directory, of a spare if it can.
-func (t *trash) mkdir(dir string) error {
-	select {
-	case spare := <-t.spares:
-		if unix.Renameat2(unix.AT_FDCWD, spare, unix.AT_FDCWD, dir, unix.RENAME_NOREPLACE) == nil {
-			return nil
-		}
-		_ = unix.Rmdir(spare) // what is left is swept with the trash
-	default:
-	}
-	return unix.Mkdir(dir, 0o755)
 }
 
 func (t *trash) close() error {

@@ -96,7 +96,7 @@ func (w *Workspace) Stage(ctx context.Context, g *Graph, opts WorkspaceOptions) 
 // open opens the directory, which must be the one that it was.
 func (w *Workspace) open() (int, error) {
 	if w.inode == 0 {
-		root, err := w.copier.trash.makeRoot(w.dir)
+		root, err := makeRoot(w.dir)
 		if err != nil {
 			return -1, err
 		}
