@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -134,7 +135,10 @@ func scheduling() {
 
 // status prints what a process inherits.
 func status() {
-	text, err := os.ReadFile("/proc/self/status")
+	// Not of the first thread, which may be starting another one, with all signals blocked.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	text, err := os.ReadFile("/proc/thread-self/status")
 	fmt.Println("status:", err)
 	for line := range strings.Lines(string(text)) {
 		name, _, _ := strings.Cut(line, ":")
