@@ -74,8 +74,6 @@ func main() {
 			os.Exit(code)
 		}
 	}
-	ballast := make([]byte, ballastBytes)
-	defer runtime.KeepAlive(ballast)
 	level := &slog.LevelVar{}
 	level.Set(c.LogLevel)
 	logger := newLogger(os.Stderr, c.LogFormat, level)
@@ -92,11 +90,6 @@ func main() {
 		os.Exit(1)
 	}
 }
-
-// ballastBytes are never touched, so that they are no memory, but count when the
-// garbage collector finds out how much may be allocated until it runs again. With the few
-// megabytes that are in use it would run every few actions, and hold up some.
-const ballastBytes = 16 << 20
 
 // needsRoot tells which commands start containers, or look at what is needed for that.
 func needsRoot(command string) bool {
