@@ -4,7 +4,6 @@ import (
 	"runtime"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 )
 
@@ -57,14 +56,13 @@ type descriptor struct {
 	parse func(p *Platform, value string) (canonical string, ok bool)
 }
 
-// descriptors is the table of properties: to add one, add it here. Each action needs
-// it, and nobody changes it.
-var descriptors = sync.OnceValue(func() []descriptor {
+// descriptors is the table of properties: to add one, add it here.
+func descriptors() []descriptor {
 	return slices.Concat(
 		containerProperties(), recyclingProperties(), workerProperties(), workspaceProperties(),
 		commandProperties(), estimateProperties(), hostProperties(), idleProperties(), refusedProperties(),
 	)
-})
+}
 
 const (
 	propertyImage   = "container-image"

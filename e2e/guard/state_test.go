@@ -26,7 +26,7 @@ func TestNoPackageLevelState(t *testing.T) {
 }
 
 // checkVars reports the variables of decl, unless they cannot change: compile-time
-// assertions, error values, compiled regular expressions, tables and embedded files.
+// assertions, error values, compiled regular expressions and embedded files.
 func checkVars(t *testing.T, src source, decl *ast.GenDecl) {
 	t.Helper()
 	if decl.Tok != token.VAR || hasEmbed(decl.Doc) {
@@ -62,8 +62,6 @@ func isConstant(value ast.Expr) bool {
 	}
 	switch pkg.Name + "." + fn.Sel.Name {
 	case "errors.New", "fmt.Errorf", "regexp.MustCompile":
-		return true
-	case "sync.OnceValue": // a table that is made when it is first read
 		return true
 	}
 	return false
