@@ -37,6 +37,7 @@ func (c *Client) Run(ctx context.Context, cmd Command, stdout, stderr io.Writer)
 		err = c.failed(ctx, err)
 	}
 	if inTime := unwatch(); !inTime || err != nil {
+		// With a last event it is known what came of the run, however the line ends.
 		if hangErr := c.hangUp(l); hangErr != nil && err != nil {
 			return Result{}, unsettled(err, hangErr)
 		}

@@ -54,7 +54,12 @@ func (d *door) open() {
 }
 
 func (d *door) admit(conn net.Conn) {
-	unwatch := context.AfterFunc(d.ctx, func() { _ = conn.SetReadDeadline(time.Unix(1, 0)) }) // peek returns
+	if err := conn.SetReadDeadline(time.Now().Add(greeting)); err != nil {
+		d.log.Printf("a connection that ended at once: %v", closing(conn, err))
+		return
+	}
+	// In this order: at the end of the server peek must not get its time back.
+	unwatch := context.AfterFunc(d.ctx, func() { _ = conn.SetReadDeadline(time.Unix(1, 0)) })
 	first, err := peek(conn)
 	unwatch()
 	if err != nil {
@@ -88,11 +93,9 @@ func (d *door) shut() {
 	d.routines.Wait()
 }
 
-// peek returns the first byte that a peer sends, and leaves it in the socket.
+// peek returns the first byte that a peer sends, and leaves it in the socket. After it
+// there is no deadline.
 func peek(conn net.Conn) (byte, error) {
-	if err := conn.SetReadDeadline(time.Now().Add(greeting)); err != nil {
-		return 0, err
-	}
 	raw, err := conn.(syscall.Conn).SyscallConn() // it is a socket: checkPeer has seen it
 	if err != nil {
 		return 0, err
@@ -146,7 +149,8 @@ func (s *server) serveRuns(ctx context.Context, conn net.Conn) {
 		defer gone() // also of the run that is under way
 		s.readRequests(ctx, conn, requests)
 	})
-	// Whoever is blocked in a read or write comes back.
+	// Whoever is blocked in a read or write comes back. At the regular end there is nobody,
+	// and no connection either.
 	context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
 	answers := &runConn{frames: frames{conn: conn}, ctx: ctx, gone: gone}
 	for req := range requests {

@@ -40,8 +40,8 @@ const (
 	// handshakeTimeout bounds how long somebody may take to say what protocol they speak.
 	handshakeTimeout = 20 * time.Second
 	// streamWindow and connWindow are how much a client may send ahead, of one call and
-	// of all. Windows that gRPC sizes itself end up near these for uploads, and cost
-	// a ping, an answer and a wake-up on both sides whenever something comes in.
+	// of all. Windows that gRPC sizes itself cost a ping, an answer and a wake-up on
+	// both sides whenever something comes in.
 	streamWindow = 4 << 20
 	connWindow   = 16 << 20
 )
