@@ -54,7 +54,19 @@ type Platform struct {
 // over them. An empty value means that the property is not set. An error is an
 // ErrPlatform that names the property, its value and what is allowed.
 func ParsePlatform(props, defaults, overrides []Property) (Platform, error) {
-	table := descriptors()
+	return NewDialect().Parse(props, defaults, overrides)
+}
+
+// Dialect parses many platforms: the table of properties is made once for all of them,
+// which is most of what ParsePlatform does. It is safe for concurrent use.
+type Dialect struct{ table []descriptor }
+
+// NewDialect makes a Dialect.
+func NewDialect() *Dialect { return &Dialect{table: descriptors()} }
+
+// Parse is ParsePlatform.
+func (d *Dialect) Parse(props, defaults, overrides []Property) (Platform, error) {
+	table := d.table
 	sent := make(map[string]setting, len(props)+len(defaults)+len(overrides)+1)
 	sent[propertyImage] = setting{name: propertyImage, values: []string{HostImage}, level: -1}
 	for level, list := range [][]Property{defaults, props, overrides} {

@@ -78,7 +78,7 @@ func joinMissing(errs ...error) error {
 }
 
 func (e *action) newJob(t *Task, command *repb.Command) (*job, error) {
-	platform, err := t.matchedPlatform(command)
+	platform, err := t.matchedPlatform(command, runners.ParsePlatform)
 	if err != nil {
 		return nil, err
 	}

@@ -12,14 +12,17 @@ import (
 )
 
 // matched finds out what a task asks of its runner before it waits for one.
-type matched struct{ Executor }
+type matched struct {
+	Executor
+	dialect *runners.Dialect
+}
 
 // WithMatching fails tasks that no runner can take, before base makes them wait.
-func WithMatching(base Executor) Executor { return &matched{base} }
+func WithMatching(base Executor) Executor { return &matched{base, runners.NewDialect()} }
 
 // Execute implements Executor.
 func (e *matched) Execute(ctx context.Context, t *Task, report Report) *Outcome {
-	err := t.match(ctx)
+	err := t.match(ctx, e.dialect)
 	var missing *cas.MissingError
 	if err != nil && !errors.As(err, &missing) {
 		return failed(err)
@@ -29,9 +32,9 @@ func (e *matched) Execute(ctx context.Context, t *Task, report Report) *Outcome 
 }
 
 // match reads the Command if the Action says nothing of its platform.
-func (t *Task) match(ctx context.Context) error {
+func (t *Task) match(ctx context.Context, dialect *runners.Dialect) error {
 	if len(t.Action.GetPlatform().GetProperties()) > 0 {
-		_, err := t.matchedPlatform(nil)
+		_, err := t.matchedPlatform(nil, dialect.Parse)
 		return err
 	}
 	d, err := t.commandDigest()
@@ -42,13 +45,16 @@ func (t *Task) match(ctx context.Context) error {
 		t.command = nil
 		return fmt.Errorf("command: %w", err)
 	}
-	_, err = t.matchedPlatform(t.command)
+	_, err = t.matchedPlatform(t.command, dialect.Parse)
 	return err
 }
 
+// parsePlatform is runners.ParsePlatform, or that of a Dialect.
+type parsePlatform func(props, defaults, overrides []runners.Property) (runners.Platform, error)
+
 // matchedPlatform is what the properties of the task mean: the Action's if it
 // has any, else those of its Command, as older clients send them (REAPI F36).
-func (t *Task) matchedPlatform(command *repb.Command) (runners.Platform, error) {
+func (t *Task) matchedPlatform(command *repb.Command, parse parsePlatform) (runners.Platform, error) {
 	if t.platform != nil {
 		return *t.platform, nil
 	}
@@ -60,7 +66,7 @@ func (t *Task) matchedPlatform(command *repb.Command) (runners.Platform, error) 
 	for _, p := range sent {
 		props = append(props, runners.Property{Name: p.GetName(), Value: p.GetValue()})
 	}
-	platform, err := runners.ParsePlatform(props, t.Instance.DefaultProperties, t.Overrides)
+	platform, err := parse(props, t.Instance.DefaultProperties, t.Overrides)
 	if err != nil {
 		return runners.Platform{}, err
 	}
