@@ -123,20 +123,22 @@ func makeRoot(dir string) (int, error) {
 	if err != nil {
 		return -1, err
 	}
-	made := unix.Mkdir(dir, 0o755)
-	if made != nil && made != unix.EEXIST {
-		return -1, fmt.Errorf("make input root %s: %w", dir, made)
-	}
 	root, err := openRoot(dir)
+	if err == unix.ENOENT {
+		if err := unix.Mkdir(dir, 0o755); err != nil {
+			return -1, fmt.Errorf("make input root %s: %w", dir, err)
+		}
+		root, err = openRoot(dir)
+	}
 	if err != nil {
 		return -1, fmt.Errorf("open input root %s: %w", dir, err)
-	}
-	if made == nil {
-		return root, nil // and empty
 	}
 	err = readDir(root, func(e dirent) error {
 		return fmt.Errorf("input root %s is not empty: it has %q", dir, e.name)
 	})
+	if err == nil {
+		err = unix.UtimesNanoAt(unix.AT_FDCWD, dir, nil, unix.AT_SYMLINK_NOFOLLOW) // those of a new one
+	}
 	if err != nil {
 		unix.Close(root)
 		return -1, err
@@ -153,4 +155,4 @@ type stagedTree struct {
 var _ Staged = (*stagedTree)(nil)
 
 // Remove implements Staged.
-func (t *stagedTree) Remove() error { return t.trash.discard(t.dir) }
+func (t *stagedTree) Remove() error { return t.trash.empty(t.dir) }

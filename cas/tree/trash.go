@@ -82,12 +82,20 @@ func (t *trash) discard(dir string) error {
 	if err != nil {
 		return err
 	}
-	r, err := t.move(dir)
+	return t.discardAt(unix.AT_FDCWD, dir, trashBeside(dir))
+}
+
+// discardAt does so for a path from an open directory, whose trash may be beside.
+func (t *trash) discardAt(at int, path, beside string) error {
+	r, err := t.move(at, path, beside)
 	if err != nil || r.name == "" {
 		return err
 	}
 	return t.later(chore{filepath.Join(r.dir, r.name), r.delete})
 }
+
+// trashBeside is the trash of a tree if there is no common one.
+func trashBeside(dir string) string { return filepath.Join(filepath.Dir(dir), TrashName) }
 
 // later does a chore in the background, or at once if there is too much to do.
 func (t *trash) later(c chore) error {
@@ -111,25 +119,24 @@ func (t *trash) enqueue(c chore) bool {
 	}
 }
 
-// move renames dir, a place of a tree, into the trash. A rename takes what is there by that name,
-// be it a link, without following it.
-func (t *trash) move(dir string) (rubbish, error) {
-	beside := filepath.Join(filepath.Dir(dir), TrashName)
+// move renames what is at path from an open directory into the trash. A rename takes what is
+// there by that name, be it a link, without following it.
+func (t *trash) move(at int, path, beside string) (rubbish, error) {
 	if t.dir == "" {
-		r, err := moveTo(dir, beside)
+		r, err := moveTo(at, path, beside)
 		if errors.Is(err, unix.ENOENT) {
-			return rubbish{}, nil // where there is no place for trash there was none for dir
+			return rubbish{}, nil // where there is no place for trash there was none for a tree
 		}
 		return r, err
 	}
-	r, err := moveTo(dir, t.dir)
+	r, err := moveTo(at, path, t.dir)
 	if errors.Is(err, unix.EXDEV) {
-		return moveTo(dir, beside)
+		return moveTo(at, path, beside)
 	}
 	return r, err
 }
 
-func moveTo(dir, trashDir string) (rubbish, error) {
+func moveTo(at int, path, trashDir string) (rubbish, error) {
 	fd, err := makeTrash(trashDir)
 	if err != nil {
 		return rubbish{}, err
@@ -137,10 +144,10 @@ func moveTo(dir, trashDir string) (rubbish, error) {
 	defer unix.Close(fd)
 	for range 10 {
 		as := fmt.Sprintf("%016x", rand.Uint64())
-		err = unix.Renameat2(unix.AT_FDCWD, dir, fd, as, unix.RENAME_NOREPLACE)
+		err = unix.Renameat2(at, path, fd, as, unix.RENAME_NOREPLACE)
 		if err == unix.EPERM || err == unix.EACCES {
-			unlockPlace(dir)
-			err = unix.Renameat2(unix.AT_FDCWD, dir, fd, as, unix.RENAME_NOREPLACE)
+			unlockPlace(at, path)
+			err = unix.Renameat2(at, path, fd, as, unix.RENAME_NOREPLACE)
 		}
 		switch err {
 		case nil:
@@ -150,17 +157,17 @@ func moveTo(dir, trashDir string) (rubbish, error) {
 		case unix.EEXIST:
 			continue
 		case unix.EBUSY:
-			return rubbish{}, fmt.Errorf("remove %s: it is a mount point; unmount it first: %w", dir, err)
+			return rubbish{}, fmt.Errorf("remove %s: it is a mount point; unmount it first: %w", path, err)
 		}
 		break
 	}
-	return rubbish{}, fmt.Errorf("move %s to the trash %s: %w", dir, trashDir, err)
+	return rubbish{}, fmt.Errorf("move %s to the trash %s: %w", path, trashDir, err)
 }
 
-// unlockPlace is unlock for a tree that is to be moved.
-func unlockPlace(dir string) {
-	place, name := filepath.Split(dir)
-	if fd, err := openatRetry(unix.AT_FDCWD, cmp.Or(place, "."), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC); err == nil {
+// unlockPlace is unlock for what is to be moved.
+func unlockPlace(at int, path string) {
+	place, name := filepath.Split(path)
+	if fd, err := openatRetry(at, cmp.Or(place, "."), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC); err == nil {
 		unlock(fd, name)
 		unix.Close(fd)
 	}
