@@ -9,8 +9,9 @@ import (
 )
 
 // replayBytes is how much of a content that can be read once is kept, so that an
-// upload can go on where the server has lost what was still on its way.
-const replayBytes = 4 << 20
+// upload can go on where the server has lost what was still on its way: the 4 MiB that
+// a server of hearth lets a client send ahead, and messages in both programs' hands.
+const replayBytes = 8 << 20
 
 // replay reads a content once and can go back in it by replayBytes.
 type replay struct {
