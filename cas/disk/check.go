@@ -40,8 +40,8 @@ func (p Drop) String() string {
 
 // tellDrop lets people know what went.
 func (d *Disk) tellDrop(e *entry, path string, err error) {
-	ns, digest := e.key.split()
-	drop := Drop{Namespace: d.namespaceDir(ns), Digest: digest, Record: e.key.isRecord(), Path: path, Err: err}
+	ns, digest := e.key().split()
+	drop := Drop{Namespace: d.namespaceDir(ns), Digest: digest, Record: e.key().isRecord(), Path: path, Err: err}
 	if d.options.OnDrop != nil {
 		d.options.OnDrop(drop)
 		return
@@ -93,7 +93,7 @@ func (d *Disk) inspect(ctx context.Context, e *entry, pace func(n int) error) er
 		}
 		return d.checkValue(e)
 	}
-	_, digest := e.key.split()
+	_, digest := e.key().split()
 	ok, _, err := d.fileIsRight(d.path(e), digest, pace)
 	switch {
 	case err != nil && !damaged(err):
@@ -102,7 +102,7 @@ func (d *Disk) inspect(ctx context.Context, e *entry, pace func(n int) error) er
 		d.index.doubt(e)
 	}
 	// Also what was in doubt before is settled.
-	_, err = d.verify(ctx, e.key)
+	_, err = d.verify(ctx, e.key())
 	return err
 }
 

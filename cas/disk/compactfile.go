@@ -2,6 +2,7 @@ package disk
 
 import (
 	"context"
+	"runtime"
 	"sync"
 	"syscall"
 	"time"
@@ -120,8 +121,9 @@ type compactionFile struct {
 	unlooked int // bytes written since the last look at the room
 }
 
-// Write implements io.Writer.
+// Write implements io.Writer. It lets others go first, as waitFile does.
 func (f *compactionFile) Write(p []byte) (n int, err error) {
+	runtime.Gosched()
 	if f.unlooked += len(p); f.unlooked >= compactionStep {
 		f.unlooked = 0
 		if f.all.free() < f.all.floor {

@@ -35,7 +35,7 @@ func (x *index) useCopy(e *entry, kind copyKinds) bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	c := e.copies
-	if x.blobs[e.key] != e || c == nil || c.kinds&kind == 0 {
+	if !x.blobs.has(e) || c == nil || c.kinds&kind == 0 {
 		return false
 	}
 	c.linked = time.Now()
@@ -51,13 +51,13 @@ func (x *index) useCopy(e *entry, kind copyKinds) bool {
 func (x *index) addCopy(e *entry, kind copyKinds) bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if x.blobs[e.key] != e || (e.copies != nil && e.copies.kinds&kind != 0) {
+	if !x.blobs.has(e) || (e.copies != nil && e.copies.kinds&kind != 0) {
 		return false
 	}
 	x.reserved -= blocksOf(e.size)
 	if e.copies == nil {
 		e.copies = &copies{entry: e}
-		if e.next != nil {
+		if e.linked() {
 			x.listCopiesLocked(e.copies)
 		}
 	}
@@ -72,7 +72,7 @@ func (x *index) addCopy(e *entry, kind copyKinds) bool {
 func (x *index) dropCopies(e *entry) copyKinds {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if x.blobs[e.key] != e || e.copies == nil {
+	if !x.blobs.has(e) || e.copies == nil {
 		return 0
 	}
 	return x.dropCopiesLocked(e)
@@ -91,7 +91,7 @@ func (x *index) dropCopiesLocked(e *entry) copyKinds {
 // chargeCopyLocked accounts for n more copies of an entry.
 func (x *index) chargeCopyLocked(e *entry, n int64) {
 	x.used += n * blocksOf(e.size)
-	if e.next != nil {
+	if e.linked() {
 		x.unpinned += n * blocksOf(e.size)
 	}
 }

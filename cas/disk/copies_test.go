@@ -112,7 +112,7 @@ func TestOrderSurvivesRestart(t *testing.T) {
 	var order []int
 	for _, e := range x.oldestFirst() {
 		for i, data := range all {
-			if e.key == newKey(d.namespaceID("i."), cas.SHA256.Sum(data)) {
+			if e.key() == newKey(d.namespaceID("i."), cas.SHA256.Sum(data)) {
 				order = append(order, i)
 			}
 		}

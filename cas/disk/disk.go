@@ -244,7 +244,7 @@ func (d *Disk) namespaceDir(id namespaceID) string {
 
 // path returns where a blob's file is.
 func (d *Disk) path(e *entry) string {
-	ns, digest := e.key.split()
+	ns, digest := e.key().split()
 	if e.small {
 		return d.layout.copy(d.namespaceDir(ns), digest)
 	}
@@ -273,7 +273,7 @@ func (d *Disk) Stats() Stats {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	return Stats{
-		Blobs: len(x.blobs), Bytes: x.used, MaxBytes: x.max,
+		Blobs: x.blobs.len(), Bytes: x.used, MaxBytes: x.max,
 		Reserved: x.reserved, Pinned: len(x.pins), Unproven: x.suspects,
 		Evicted: x.evicted, EvictedBytes: x.evictedBytes,
 	}

@@ -4,7 +4,7 @@ package disk
 func (x *index) doubt(e *entry) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if x.blobs[e.key] == e && !e.suspect {
+	if x.blobs.has(e) && !e.suspect {
 		e.suspect = true
 		x.suspects++
 	}
@@ -13,7 +13,7 @@ func (x *index) doubt(e *entry) {
 func (x *index) isSuspect(e *entry) bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	return x.blobs[e.key] == e && e.suspect
+	return x.blobs.has(e) && e.suspect
 }
 
 func (x *index) anySuspect() bool {
@@ -28,17 +28,17 @@ func (x *index) suspectKeys() []key {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	keys := make([]key, 0, x.suspects)
-	for e := x.list.prev; e != &x.list && len(keys) < x.suspects; e = e.prev {
+	for e := x.blobs.oldest(); e != nil && len(keys) < x.suspects; e = x.blobs.newer(e) {
 		if e.suspect {
-			keys = append(keys, e.key)
+			keys = append(keys, e.key())
 		}
 	}
 	if len(keys) == x.suspects {
 		return keys
 	}
-	for k, e := range x.blobs { // pinned ones are in no list
-		if e.suspect && e.next == nil {
-			keys = append(keys, k)
+	for _, e := range x.blobs.entries { // pinned ones are in no ring
+		if e != nil && e.suspect && !e.linked() {
+			keys = append(keys, e.key())
 		}
 	}
 	return keys
@@ -48,7 +48,7 @@ func (x *index) suspectKeys() []key {
 func (x *index) trust(e *entry, written int64) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if x.blobs[e.key] == e && e.suspect {
+	if x.blobs.has(e) && e.suspect {
 		e.suspect = false
 		e.written = written
 		x.suspects--

@@ -45,8 +45,11 @@ func (x *index) evictLocked(bytes int64, victims []victim) []victim {
 		bytes -= c.count() * blocksOf(c.entry.size)
 		victims = append(victims, x.evictCopiesLocked(c))
 	}
-	for bytes > 0 && x.list.prev != &x.list {
-		e := x.list.prev
+	for bytes > 0 {
+		e := x.blobs.oldest()
+		if e == nil {
+			break
+		}
 		bytes -= e.charge()
 		if v, files := x.evictBlobLocked(e); files {
 			victims = append(victims, v)
@@ -62,9 +65,9 @@ func (x *index) evictFilesLocked(files int, bytes int64, victims []victim) []vic
 		bytes -= c.count() * blocksOf(c.entry.size)
 		victims = append(victims, x.evictCopiesLocked(c))
 	}
-	for e := x.list.prev; (files > 0 || bytes > 0) && e != &x.list; {
+	for e := x.blobs.oldest(); (files > 0 || bytes > 0) && e != nil; {
 		older := e
-		e = e.prev
+		e = x.blobs.newer(e)
 		if older.small {
 			continue
 		}
@@ -79,8 +82,8 @@ func (x *index) evictFilesLocked(files int, bytes int64, victims []victim) []vic
 func (x *index) evictCopiesLocked(c *copies) victim {
 	e := c.entry
 	kinds := x.dropCopiesLocked(e)
-	x.pinLocked(e.key)
-	return victim{entry: e, kinds: kinds, flight: x.startLocked(e.key, &flight{pinned: true})}
+	x.pinLocked(e.key())
+	return victim{entry: e, kinds: kinds, flight: x.startLocked(e.key(), &flight{pinned: true})}
 }
 
 // evictBlobLocked reports whether there are files to remove.
@@ -95,7 +98,7 @@ func (x *index) evictBlobLocked(e *entry) (v victim, files bool) {
 	if !v.blob && v.kinds == 0 {
 		return v, false
 	}
-	v.flight = x.startLocked(e.key, &flight{})
+	v.flight = x.startLocked(e.key(), &flight{})
 	return v, true
 }
 
@@ -127,7 +130,7 @@ func (d *Disk) remove(victims []victim) error {
 	}
 	defer func() {
 		for _, v := range victims {
-			d.index.finish(v.entry.key, v.flight)
+			d.index.finish(v.entry.key(), v.flight)
 		}
 	}()
 	var errs []error

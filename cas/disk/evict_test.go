@@ -25,7 +25,7 @@ func mustHoldOnly(t *testing.T, s *Store, all map[byte][]byte, want string) {
 	defer x.mu.Unlock()
 	var got []byte
 	for name := byte('a'); name <= 'z'; name++ {
-		if data, ok := all[name]; ok && x.blobs[newKey(s.id, cas.SHA256.Sum(data))] != nil {
+		if data, ok := all[name]; ok && x.blobs.get(newKey(s.id, cas.SHA256.Sum(data))) != nil {
 			got = append(got, name)
 		}
 	}

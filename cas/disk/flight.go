@@ -26,7 +26,7 @@ const stallTime = 10 * time.Second
 func (x *index) claim(k key) (p presence, f *flight, own bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if p = x.useLocked(x.blobs[k]); p != absent {
+	if p = x.useLocked(x.blobs.get(k)); p != absent {
 		return p, nil, false
 	}
 	if f = x.flights[k]; f != nil {
@@ -40,7 +40,7 @@ func (x *index) claim(k key) (p presence, f *flight, own bool) {
 func (x *index) claimExisting(k key) (e *entry, f *flight, own bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	e = x.blobs[k]
+	e = x.blobs.get(k)
 	if e == nil {
 		return nil, nil, false
 	}
@@ -62,7 +62,7 @@ func (x *index) startLocked(k key, f *flight) *flight {
 func (x *index) takeOver(k key, stalled *flight) *flight {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if x.flights[k] != stalled || x.blobs[k] != nil {
+	if x.flights[k] != stalled || x.blobs.get(k) != nil {
 		return nil
 	}
 	return x.startLocked(k, &flight{upload: true})

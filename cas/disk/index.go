@@ -9,13 +9,12 @@ import (
 // index knows which blobs and records are there, in the order of their last
 // use. It never touches a file.
 //
-// An entry is in the list of what may be evicted unless it is pinned; it is
-// pinned while it is leased or somebody works on its files (flight).
+// An entry may be evicted unless it is pinned; it is pinned while it is leased or
+// somebody works on its files (flight).
 type index struct {
 	mu       sync.Mutex // guards all below
-	blobs    map[key]*entry
-	list     entry  // head of a ring, most recently used first
-	copies   copies // head of a ring: those of the entries in list
+	blobs    table      // those that may be evicted are in its ring, most recently used first
+	copies   copies     // head of a ring: those of the entries in the ring
 	pins     map[key]int32
 	flights  map[key]*flight
 	queue    queue
@@ -23,7 +22,7 @@ type index struct {
 	used     int64 // bytes of the blobs in the index
 	small    int64 // of them, those of values on the key-value side
 	reserved int64 // bytes of those on their way in
-	unpinned int64 // bytes of those in the list
+	unpinned int64 // bytes of those in the ring
 	suspects int   // entries that have to be checked
 
 	// What was evicted since the store was opened.
@@ -33,18 +32,46 @@ type index struct {
 
 // entry is a blob or record that is in place. There are many: it is kept small.
 type entry struct {
-	key        key
-	prev, next *entry // nil while pinned
-	size       int64
+	start   [keyRoom]byte // of the key
+	keyLen  uint8
+	small   bool   // on the key-value side, no file
+	suspect bool   // check the hash before use
+	number  uint32 // in the table, as all of these
+	same    uint32 // the next entry with the same hash
+	prev    uint32 // in the ring
+	next    uint32
+	rest    *[maxKeyLen - keyRoom]byte // of a long key
+	size    int64
 	// written is the file's time of modification as the store left it (Unix
 	// time in nanoseconds). A file with another one was changed by someone else.
 	// If the blob is no file it is the time that its copies get.
 	written int64
 	copies  *copies // files beside the blob itself, if there are any
 	pending *op     // the value, if it is in memory: on its way to the key-value side, or recent
-	small   bool    // on the key-value side, no file
-	suspect bool    // check the hash before use
 }
+
+// keyRoom is for the key of a blob of less than 256 MiB with one of the usual hash functions.
+const keyRoom = 40
+
+// newEntry makes an entry that is not in the index yet.
+func newEntry(k key, size int64) *entry {
+	e := &entry{size: size, keyLen: uint8(len(k))}
+	if n := copy(e.start[:], k); n < len(k) {
+		e.rest = new([maxKeyLen - keyRoom]byte)
+		copy(e.rest[:], k[n:])
+	}
+	return e
+}
+
+// name is the key in bytes, which must not be changed.
+func (e *entry) name() []byte {
+	if e.rest == nil {
+		return e.start[:e.keyLen]
+	}
+	return append(e.start[:], e.rest[:e.keyLen-keyRoom]...)
+}
+
+func (e *entry) key() key { return key(e.name()) }
 
 const blockSize = 4096
 
@@ -73,11 +100,10 @@ func (e *entry) charge() int64 {
 
 func newIndex() *index {
 	x := &index{
-		blobs:   make(map[key]*entry),
+		blobs:   newTable(0),
 		pins:    make(map[key]int32),
 		flights: make(map[key]*flight),
 	}
-	x.list.prev, x.list.next = &x.list, &x.list
 	x.copies.prev, x.copies.next = &x.copies, &x.copies
 	x.queue.init()
 	return x
@@ -105,7 +131,7 @@ type found struct {
 func (x *index) use(k key) found {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	return x.findLocked(x.blobs[k])
+	return x.findLocked(x.blobs.get(k))
 }
 
 // look is use of an entry that the caller wants to check: it is no use, and what
@@ -140,7 +166,7 @@ func (x *index) useLocked(e *entry) presence {
 	case e.suspect:
 		return unchecked
 	}
-	if e.next != nil && x.list.next != e {
+	if e.linked() && x.blobs.newest() != e {
 		x.toFrontLocked(e)
 	}
 	return present
@@ -161,7 +187,7 @@ func (x *index) useAll(ns namespaceID, ds []cas.Digest, got func(i int, p presen
 	defer x.mu.Unlock()
 	from := 0
 	for i := range ds {
-		e := x.blobs[key(keys[from:ends[i]])]
+		e := x.blobs.find(keys[from:ends[i]])
 		got(i, x.useLocked(e), e)
 		from = ends[i]
 	}
@@ -177,14 +203,16 @@ func (x *index) add(k key, size, written int64) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.reserved -= blocksOf(size)
-	if e := x.blobs[k]; e != nil {
+	if e := x.blobs.get(k); e != nil {
 		return
 	}
-	x.addLocked(&entry{key: k, size: size, written: written})
+	e := newEntry(k, size)
+	e.written = written
+	x.addLocked(e)
 }
 
 func (x *index) addLocked(e *entry) {
-	x.blobs[e.key] = e
+	x.blobs.add(e)
 	x.used += e.charge()
 	if e.small {
 		x.small += charge(e.size, true)
@@ -192,7 +220,7 @@ func (x *index) addLocked(e *entry) {
 	if e.suspect {
 		x.suspects++
 	}
-	if x.pins[e.key] == 0 {
+	if x.pins[key(e.name())] == 0 {
 		x.listLocked(e)
 	}
 }
@@ -201,7 +229,7 @@ func (x *index) addLocked(e *entry) {
 func (x *index) drop(e *entry) bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if x.blobs[e.key] != e || (e.pending != nil && !e.pending.done) {
+	if !x.blobs.has(e) || (e.pending != nil && !e.pending.done) {
 		return false
 	}
 	x.dropLocked(e)
@@ -211,17 +239,17 @@ func (x *index) drop(e *entry) bool {
 // dropLocked forgets an entry. What is on the key-value side is deleted there;
 // files are the caller's to remove.
 func (x *index) dropLocked(e *entry) {
-	delete(x.blobs, e.key)
 	x.used -= e.charge()
 	if e.suspect {
 		x.suspects--
 	}
-	if e.next != nil {
+	if e.linked() {
 		x.unlistLocked(e)
 	}
+	x.blobs.remove(e)
 	if e.small {
 		x.small -= charge(e.size, true)
-		x.queue.addLocked(&op{key: e.key})
+		x.queue.addLocked(&op{key: e.key()})
 	}
 }
 
@@ -229,5 +257,5 @@ func (x *index) dropLocked(e *entry) {
 func (x *index) has(e *entry) bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	return x.blobs[e.key] == e
+	return x.blobs.has(e)
 }

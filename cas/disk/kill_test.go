@@ -138,8 +138,8 @@ func mustBeWhole(t *testing.T, d *Disk) {
 			large++
 			continue
 		}
-		_, digest := e.key.split()
-		data, err := d.values.get(d.stored(nil, e.key))
+		_, digest := e.key().split()
+		data, err := d.values.get(d.stored(nil, e.key()))
 		if err != nil || cas.SHA256.Sum(data) != digest {
 			t.Errorf("%v: %d bytes, %v", digest, len(data), err)
 		}

@@ -95,10 +95,10 @@ func hostsFault(err error) bool {
 
 const (
 	minMemtable = 256 << 10
-	maxMemtable = 16 << 20
+	maxMemtable = 32 << 20
 	// memtables is how many may be in memory, written out or not; each has its
 	// log on the disk.
-	memtables  = 5
+	memtables  = 3
 	blockCache = 16 << 20
 	// maxValues is how many files of values a table refers to before they are
 	// put together: a read touches one of them, so many do no harm, and to put

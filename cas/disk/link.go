@@ -38,7 +38,7 @@ func (s *Store) Link(ctx context.Context, d cas.Digest, dirFD int, name string, 
 			// The copy was changed or is gone; the blob is as it was.
 			if f := s.disk.claimCopies(b.entry); f != nil {
 				s.disk.warnIf("remove a copy of a blob", s.disk.unlinkCopies(b.entry, s.disk.index.dropCopies(b.entry)))
-				s.disk.index.finish(b.entry.key, f)
+				s.disk.index.finish(b.entry.key(), f)
 			}
 		}
 		return err
@@ -75,7 +75,7 @@ func linkError(err error, path, name string) error {
 // makeCopy makes sure that a blob has its copy of a kind.
 func (d *Disk) makeCopy(ctx context.Context, b blob, kind copyKinds) error {
 	for !d.index.useCopy(b.entry, kind) {
-		now, f, own := d.index.claimExisting(b.entry.key)
+		now, f, own := d.index.claimExisting(b.entry.key())
 		if own {
 			return d.writeCopy(ctx, b, kind, f)
 		}
@@ -90,7 +90,7 @@ func (d *Disk) makeCopy(ctx context.Context, b blob, kind copyKinds) error {
 }
 
 func (d *Disk) writeCopy(ctx context.Context, b blob, kind copyKinds, f *flight) error {
-	defer d.index.finish(b.entry.key, f)
+	defer d.index.finish(b.entry.key(), f)
 	if d.index.useCopy(b.entry, kind) {
 		return nil
 	}

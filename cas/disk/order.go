@@ -62,7 +62,7 @@ func (d *Disk) writeOrder() error {
 	data = append(data, orderMagic...)
 	data = binary.LittleEndian.AppendUint64(data, uint64(now.UnixNano()))
 	for _, e := range entries {
-		data = binary.LittleEndian.AppendUint64(data, d.fingerprint(e.key))
+		data = binary.LittleEndian.AppendUint64(data, d.fingerprint(e.key()))
 	}
 	data = binary.LittleEndian.AppendUint32(data, crc32.Checksum(data, sealTable()))
 	if err := writeAtomically(d.layout.order(), data); err != nil {
@@ -75,12 +75,12 @@ func (d *Disk) writeOrder() error {
 func (x *index) oldestFirst() []*entry {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	entries := make([]*entry, 0, len(x.blobs))
-	for e := x.list.prev; e != &x.list; e = e.prev {
+	entries := make([]*entry, 0, x.blobs.len())
+	for e := x.blobs.oldest(); e != nil; e = x.blobs.newer(e) {
 		entries = append(entries, e)
 	}
 	for k := range x.pins {
-		if e := x.blobs[k]; e != nil {
+		if e := x.blobs.get(k); e != nil {
 			entries = append(entries, e)
 		}
 	}

@@ -11,7 +11,7 @@ func (x *index) pin(keys []key) {
 
 func (x *index) pinLocked(k key) {
 	x.pins[k]++
-	if e := x.blobs[k]; e != nil && e.next != nil {
+	if e := x.blobs.get(k); e != nil && e.linked() {
 		x.unlistLocked(e)
 	}
 }
@@ -30,15 +30,14 @@ func (x *index) unpinLocked(k key) {
 		return
 	}
 	delete(x.pins, k)
-	if e := x.blobs[k]; e != nil {
+	if e := x.blobs.get(k); e != nil {
 		x.listLocked(e)
 	}
 }
 
 // listLocked makes e the most recently used of those that may be evicted.
 func (x *index) listLocked(e *entry) {
-	e.prev, e.next = &x.list, x.list.next
-	e.prev.next, e.next.prev = e, e
+	x.blobs.link(e)
 	x.unpinned += e.charge()
 	if e.copies != nil {
 		x.listCopiesLocked(e.copies)
@@ -46,8 +45,7 @@ func (x *index) listLocked(e *entry) {
 }
 
 func (x *index) unlistLocked(e *entry) {
-	e.prev.next, e.next.prev = e.next, e.prev
-	e.prev, e.next = nil, nil
+	x.blobs.unlink(e)
 	x.unpinned -= e.charge()
 	if e.copies != nil {
 		unlistCopiesLocked(e.copies)
@@ -57,7 +55,6 @@ func (x *index) unlistLocked(e *entry) {
 // toFrontLocked is unlistLocked and listLocked, but for the copies, whose use
 // is another one.
 func (x *index) toFrontLocked(e *entry) {
-	e.prev.next, e.next.prev = e.next, e.prev
-	e.prev, e.next = &x.list, x.list.next
-	e.prev.next, e.next.prev = e, e
+	x.blobs.unlink(e)
+	x.blobs.link(e)
 }

@@ -116,8 +116,8 @@ func (x *index) keepLocked(o *op) {
 func (x *index) keep(e *entry, data []byte) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if x.blobs[e.key] == e && e.pending == nil && int64(len(data)) == e.size {
-		e.pending = &op{key: e.key, data: data, entry: e, done: true}
+	if x.blobs.has(e) && e.pending == nil && int64(len(data)) == e.size {
+		e.pending = &op{key: e.key(), data: data, entry: e, done: true}
 		x.keepLocked(e.pending)
 	}
 }

@@ -62,7 +62,7 @@ func (d *Disk) loadIndex(ctx context.Context, last state) error {
 	slices.SortFunc(s.found, func(a, b scanned) int { return cmp.Compare(a.used, b.used) })
 	d.index.mu.Lock()
 	defer d.index.mu.Unlock()
-	d.index.blobs = make(map[key]*entry, len(s.found))
+	d.index.blobs = newTable(len(s.found))
 	for _, f := range s.found {
 		d.index.addLocked(f.entry)
 	}
@@ -168,11 +168,13 @@ func (s *scan) readDir(path string, ns namespaceID, f cas.Function) error {
 }
 
 func (s *scan) newEntry(k key, size int64, st *unix.Stat_t) scanned {
-	written := mtime(st)
+	e := newEntry(k, size)
+	e.written = mtime(st)
+	e.suspect = s.anySuspect && e.written >= s.suspectFrom
 	return scanned{
-		entry: &entry{key: k, size: size, written: written, suspect: s.anySuspect && written >= s.suspectFrom},
+		entry: e,
 		// Readers move the time forward, though most file systems do so once a day.
-		used: max(st.Atim.Nano(), written, s.orderOf(k)),
+		used: max(st.Atim.Nano(), e.written, s.orderOf(k)),
 	}
 }
 
@@ -190,13 +192,13 @@ func (s *scan) matchCopies(found []scanned, beside map[key]unix.Stat_t) {
 		return
 	}
 	for _, f := range found {
-		st, ok := beside[f.entry.key]
+		st, ok := beside[f.entry.key()]
 		if ok && !f.entry.suspect && ours(&st, f.entry.size, f.entry.written, execMode) {
 			f.entry.copies = &copies{entry: f.entry, kinds: executableCopy}
-			delete(beside, f.entry.key)
+			delete(beside, f.entry.key())
 		}
 	}
 	for k := range beside {
-		s.disk.warnIf("remove an executable copy", removeFile(s.disk.path(&entry{key: k})+execSuffix))
+		s.disk.warnIf("remove an executable copy", removeFile(s.disk.path(newEntry(k, 0))+execSuffix))
 	}
 }

@@ -58,11 +58,12 @@ func (d *Disk) queueValues(values []value) error {
 // were queued, and what has to go for them.
 func (x *index) addValues(values []value) (queued int64, victims []victim) {
 	now := time.Now()
+	ops := make([]op, len(values)) // which go together, too
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	for i := range values {
 		v := &values[i]
-		e := x.blobs[v.key]
+		e := x.blobs.get(v.key)
 		if p := x.useLocked(e); (p == present && !v.replace) || (e != nil && !e.small) {
 			continue // a file in doubt is checked when it is used
 		}
@@ -72,13 +73,15 @@ func (x *index) addValues(values []value) (queued int64, victims []victim) {
 		if v.err = err; err != nil {
 			continue
 		}
-		if e = x.blobs[v.key]; e != nil { // eviction may have taken it
+		if e != nil && x.blobs.has(e) { // eviction may have taken it
 			x.replaceLocked(e, int64(len(v.data)))
 		} else {
-			e = &entry{key: v.key, size: int64(len(v.data)), written: now.UnixNano(), small: true}
+			e = newEntry(v.key, int64(len(v.data)))
+			e.written, e.small = now.UnixNano(), true
 			x.addLocked(e)
 		}
-		o := &op{key: v.key, data: v.data, entry: e}
+		o := &ops[i]
+		*o = op{key: v.key, data: v.data, entry: e}
 		x.queue.addLocked(o)
 		queued += o.size()
 	}
@@ -92,7 +95,7 @@ func (x *index) replaceLocked(e *entry, size int64) {
 	e.size = size
 	x.used += e.charge() - before
 	x.small += e.charge() - before
-	if e.next != nil {
+	if e.linked() {
 		x.unpinned += e.charge() - before
 	}
 	if e.suspect {
@@ -122,7 +125,7 @@ func (d *Disk) fetchValue(f found) ([]byte, error) {
 	}
 	defer d.life.RUnlock()
 	var room [maxKeyLen + maxDirLen]byte
-	data, err := d.values.get(d.stored(room[:0], f.entry.key))
+	data, err := d.values.get(d.stored(room[:0], f.entry.key()))
 	if err == nil && int64(len(data)) == f.size {
 		return data, nil
 	}
@@ -136,7 +139,7 @@ func (d *Disk) dropValue(e *entry, err error) {
 	if f := d.claimCopies(e); f != nil {
 		kinds = d.index.dropCopies(e)
 		d.warnIf("remove a copy of a blob", d.unlinkCopies(e, kinds))
-		d.index.finish(e.key, f)
+		d.index.finish(e.key(), f)
 	}
 	if d.index.drop(e) {
 		d.tellDrop(e, "", err)
@@ -145,12 +148,12 @@ func (d *Disk) dropValue(e *entry, err error) {
 
 // claimCopies asks for the right to work on the copies of an entry.
 func (d *Disk) claimCopies(e *entry) *flight {
-	now, f, own := d.index.claimExisting(e.key)
+	now, f, own := d.index.claimExisting(e.key())
 	switch {
 	case !own:
 		return nil // whoever works on them will find out
 	case now != e:
-		d.index.finish(e.key, f)
+		d.index.finish(e.key(), f)
 		return nil
 	}
 	return f

@@ -76,7 +76,7 @@ func (s *stress) run(ctx context.Context) error {
 			release()
 		case 7:
 			store.disk.index.mu.Lock()
-			e := store.disk.index.blobs[newKey(store.id, digest)]
+			e := store.disk.index.blobs.get(newKey(store.id, digest))
 			store.disk.index.mu.Unlock()
 			if e != nil {
 				store.disk.index.doubt(e) // unfounded
@@ -114,10 +114,13 @@ func mustAddUp(t *testing.T, d *Disk) {
 	defer x.mu.Unlock()
 	var used int64
 	listed := 0
-	for e := x.list.next; e != &x.list; e = e.next {
+	for e := x.blobs.newest(); e != nil; e = x.blobs.older(e) {
 		listed++
 	}
-	for _, e := range x.blobs {
+	for _, e := range x.blobs.entries[numbers:] {
+		if e == nil {
+			continue
+		}
 		used += e.charge()
 		mustHaveFiles(t, d, e)
 	}
@@ -125,9 +128,9 @@ func mustAddUp(t *testing.T, d *Disk) {
 		t.Errorf("%d bytes are queued after %d of %d values were written", x.queue.bytes, x.queue.done, x.queue.added)
 	}
 	if x.used != used || x.unpinned != used || x.reserved != 0 || x.suspects != 0 ||
-		listed != len(x.blobs) || len(x.pins) != 0 || len(x.flights) != 0 || used > x.max || d.space.pending.Load() != 0 {
+		listed != x.blobs.len() || len(x.pins) != 0 || len(x.flights) != 0 || used > x.max || d.space.pending.Load() != 0 {
 		t.Errorf("used %d, unpinned %d, sum %d of %d; reserved %d; suspects %d; listed %d of %d; pins %d; flights %d; pending %d",
-			x.used, x.unpinned, used, x.max, x.reserved, x.suspects, listed, len(x.blobs), len(x.pins), len(x.flights), d.space.pending.Load())
+			x.used, x.unpinned, used, x.max, x.reserved, x.suspects, listed, x.blobs.len(), len(x.pins), len(x.flights), d.space.pending.Load())
 	}
 }
 
@@ -146,7 +149,7 @@ func mustHaveFiles(t *testing.T, d *Disk, e *entry) {
 		t.Errorf("executable copy: %v, the index says %b", err, kinds)
 	}
 	if e.small {
-		if _, err := d.values.get(d.stored(nil, e.key)); err != nil {
+		if _, err := d.values.get(d.stored(nil, e.key())); err != nil {
 			t.Error(err)
 		}
 	}

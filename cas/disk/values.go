@@ -61,8 +61,10 @@ func (s *scan) readKeys(ctx context.Context) (err error) {
 		if dir == nil || !bytes.Equal(dir, k.dir) {
 			ns, dir = s.disk.namespaceID(string(k.dir)), bytes.Clone(k.dir)
 		}
+		e := newEntry(k.in(ns), size)
+		e.written, e.small = s.start.UnixNano(), true
 		s.found = append(s.found, scanned{
-			entry: &entry{key: k.in(ns), size: size, written: s.start.UnixNano(), small: true},
+			entry: e,
 			used:  s.order.used(fingerprint(it.Key()), s.start),
 		})
 		if err := ctx.Err(); err != nil {

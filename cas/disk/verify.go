@@ -36,14 +36,14 @@ func (d *Disk) verify(ctx context.Context, k key) (bool, error) {
 // check reads the file of a suspect and settles the doubt. It fails, and leaves
 // the doubt, if the file could not be judged.
 func (d *Disk) check(ctx context.Context, e *entry, f *flight) error {
-	defer d.index.finish(e.key, f)
+	defer d.index.finish(e.key(), f)
 	if !d.index.isSuspect(e) {
 		return nil // it was checked between the caller's look and its claim
 	}
 	if e.small {
 		return d.checkValue(e)
 	}
-	_, digest := e.key.split()
+	_, digest := e.key().split()
 	path := d.path(e)
 	ok, written, err := d.fileIsRight(path, digest, func(int) error { return context.Cause(ctx) })
 	if err != nil && !damaged(err) {
@@ -76,7 +76,7 @@ func (d *Disk) checkValue(e *entry) error {
 	if err != nil {
 		return err
 	}
-	if _, digest := e.key.split(); !e.key.isRecord() && digest.Function().Sum(data) != digest {
+	if _, digest := e.key().split(); !e.key().isRecord() && digest.Function().Sum(data) != digest {
 		d.dropValue(e, cas.ErrMismatch)
 		return nil
 	}

@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -163,8 +164,11 @@ type waitFile struct {
 }
 
 // Write implements io.Writer. What was written before an error is not written
-// again.
+// again. Whoever writes lets others go first: the library writes for many milliseconds on
+// end, and a goroutine that a client waits for could come to it only when the scheduler
+// interrupts one.
 func (f *waitFile) Write(p []byte) (n int, err error) {
+	runtime.Gosched()
 	err = f.fs.do(func() error {
 		m, err := f.File.Write(p[n:])
 		n += m

@@ -1,0 +1,74 @@
+package disk
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"github.com/hearth-build/hearth/cas"
+)
+
+// Whatever comes and goes, each key finds its entry, also where many have one hash.
+func TestTable(t *testing.T) {
+	for _, bits := range []uint64{^uint64(0), 3} {
+		tab := newTable(0)
+		tab.bits = bits
+		random := rand.New(rand.NewPCG(1, bits))
+		want := map[key]*entry{}
+		var ring []*entry // newest first
+		for range 20_000 {
+			// SHA512 has keys that are longer than an entry has room for.
+			d := []cas.Function{cas.SHA256, cas.SHA512}[random.IntN(2)].Sum(fmt.Append(nil, random.IntN(100)))
+			k := newKey(7, d)
+			e := tab.get(k)
+			if e != want[k] {
+				t.Fatalf("%v finds %v, want %v", d, e, want[k])
+			}
+			switch {
+			case e == nil:
+				e = newEntry(k, d.Size())
+				if tab.has(e) {
+					t.Fatal("an entry is there before it was added")
+				}
+				tab.add(e)
+				tab.link(e)
+				want[k], ring = e, slices.Insert(ring, 0, e)
+			default:
+				tab.unlink(e)
+				tab.remove(e)
+				if tab.has(e) || e.linked() {
+					t.Fatal("an entry is still there")
+				}
+				delete(want, k)
+				ring = slices.DeleteFunc(ring, func(r *entry) bool { return r == e })
+			}
+			if e.key() != k {
+				t.Fatalf("the key is %q, want %q", e.key(), k)
+			}
+			mustBeRing(t, &tab, ring)
+			if tab.len() != len(want) {
+				t.Fatalf("%d entries, want %d", tab.len(), len(want))
+			}
+		}
+		if len(tab.entries) > numbers+200 {
+			t.Errorf("%d numbers for at most 200 entries", len(tab.entries))
+		}
+	}
+}
+
+// mustBeRing checks both directions.
+func mustBeRing(t *testing.T, tab *table, want []*entry) {
+	t.Helper()
+	var down, up []*entry
+	for e := tab.newest(); e != nil; e = tab.older(e) {
+		down = append(down, e)
+	}
+	for e := tab.oldest(); e != nil; e = tab.newer(e) {
+		up = append(up, e)
+	}
+	slices.Reverse(up)
+	if !slices.Equal(down, want) || !slices.Equal(up, want) {
+		t.Fatalf("the ring has %d and %d entries, want %d", len(down), len(up), len(want))
+	}
+}
