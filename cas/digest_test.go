@@ -53,6 +53,21 @@ func TestParseDigest(t *testing.T) {
 	}
 }
 
+// Of all bytes sixteen are good, wherever they stand.
+func TestParseDigestBytes(t *testing.T) {
+	const good = "0123456789abcdef"
+	for c := range 256 {
+		for _, at := range []int{0, 31, 63} {
+			hash := []byte(strings.Repeat("0", 64))
+			hash[at] = byte(c)
+			_, err := cas.ParseDigest(cas.SHA256, string(hash), 1)
+			if want := strings.IndexByte(good, byte(c)) >= 0; (err == nil) != want {
+				t.Errorf("byte %#x at %d: %v", c, at, err)
+			}
+		}
+	}
+}
+
 func TestParseDigestKeepsErrorsShort(t *testing.T) {
 	_, err := cas.ParseDigest(cas.SHA256, strings.Repeat("a", 1<<20), 1)
 	if err == nil || len(err.Error()) > 500 {
