@@ -57,6 +57,22 @@ func (p *publisher) close() {
 	}
 }
 
+// settle returns when the app has had all that was told, so that none of it comes after
+// the news that the task is given back: that goes by another stream.
+func (p *publisher) settle() {
+	if p.stream == nil {
+		return
+	}
+	defer time.AfterFunc(settleTimeout, p.cancel).Stop()
+	err := p.stream.CloseSend()
+	if err == nil {
+		err = p.stream.RecvMsg(&emptypb.Empty{})
+	}
+	if err != nil {
+		p.worker.opts.Logger.Debug("the app may hear of a state late", "task", p.task, "error", err)
+	}
+}
+
 // tell publishes a state. If that fails the client does not see it, which is no harm:
 // another follows.
 func (p *publisher) tell(message *longrunningpb.Operation) {
@@ -71,6 +87,8 @@ const (
 	publishAttempts = 5
 	// publishTimeout bounds each.
 	publishTimeout = 20 * time.Second
+	// settleTimeout bounds the wait for an app that is to hear next that a task is given back.
+	settleTimeout = 5 * time.Second
 )
 
 // finish publishes the outcome, and returns when the app has acknowledged it.

@@ -135,6 +135,7 @@ func (t *task) execute(ctx context.Context, l *lease, room *execution.Room, r *r
 	defer p.close()
 	final, err := t.outcome(ctx, want, p, r)
 	if err != nil {
+		p.settle()
 		return err
 	}
 	return p.finish(final)
