@@ -47,6 +47,21 @@ type assetFixture struct {
 	stores map[string]*memory.Store
 	origin *httptest.Server
 	answer http.HandlerFunc
+	ended  func() // is called when a Fetch has ended on the server; nil: nothing is
+}
+
+// endings calls back when a Fetch has ended.
+type endings struct {
+	reapi.Assets
+	of *assetFixture
+}
+
+func (e endings) Fetch(ctx context.Context, req asset.Request) (asset.Fetched, error) {
+	got, err := e.Assets.Fetch(ctx, req)
+	if e.of.ended != nil {
+		e.of.ended()
+	}
+	return got, err
 }
 
 func newAssetFixture(t *testing.T) *assetFixture {
@@ -81,7 +96,7 @@ func newAssetFixture(t *testing.T) *assetFixture {
 				t.Error(err)
 			}
 		})
-		assets[name] = fetcher
+		assets[name] = endings{fetcher, f}
 	}
 	f.serve(instances, reapi.WithAssets(func(i *execution.Instance) reapi.Assets { return assets[i.Name] }))
 	return f
@@ -398,7 +413,8 @@ func TestPushDirectory(t *testing.T) {
 func TestFetchDeadline(t *testing.T) {
 	f := newAssetFixture(t)
 	release := make(chan struct{})
-	asked := make(chan struct{}, 10)
+	asked, ended := make(chan struct{}, 10), make(chan struct{}, 10)
+	f.ended = func() { ended <- struct{}{} }
 	f.answer = func(w http.ResponseWriter, _ *http.Request) {
 		asked <- struct{}{}
 		<-release
@@ -410,6 +426,7 @@ func TestFetchDeadline(t *testing.T) {
 	_, err := f.fetch.FetchBlob(ctx, req)
 	wantCode(t, "FetchBlob", err, codes.DeadlineExceeded)
 	<-asked
+	<-ended // until then the server takes the client for one that has the result
 	close(release)
 	resp, err := f.fetch.FetchBlob(t.Context(), req)
 	if err != nil || !proto.Equal(resp.GetBlobDigest(), digest("late")) {

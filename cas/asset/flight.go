@@ -15,8 +15,8 @@ type flights struct {
 	mu      sync.Mutex // guards what follows, and what of a flight is said so
 	closed  bool
 	running map[string]*flight
-	// unseen has the downloads that went well after everybody who waited had
-	// run into a deadline, and when they started. See missed.
+	// unseen has the downloads that went well and that nobody who waited has the result
+	// of, since all had run into a deadline, and when they started. See missed.
 	unseen map[string]time.Time
 }
 
@@ -53,11 +53,14 @@ func (fs *flights) do(ctx context.Context, name string, timeout time.Duration, r
 	}
 	select {
 	case <-f.done:
-		return f.fetched, f.err
 	case <-ctx.Done():
+	}
+	if ctx.Err() != nil { // also if both are
 		fs.leave(name, f)
 		return Fetched{}, fmt.Errorf("wait for the download: %w", context.Cause(ctx))
 	}
+	fs.saw(name, f)
+	return f.fetched, f.err
 }
 
 func (fs *flights) join(ctx context.Context, name string, timeout time.Duration, run func(context.Context) (Fetched, error)) (*flight, error) {
@@ -94,7 +97,22 @@ func (fs *flights) finish(name string, f *flight) {
 	if fs.running[name] == f {
 		delete(fs.running, name)
 	}
-	fs.noteUnseenLocked(name, f)
+	if f.err != nil {
+		return
+	}
+	if len(fs.unseen) >= maxUnseen {
+		clear(fs.unseen)
+	}
+	fs.unseen[name] = f.started
+}
+
+// saw notes that somebody has the result.
+func (fs *flights) saw(name string, f *flight) {
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	if fs.unseen[name].Equal(f.started) {
+		delete(fs.unseen, name)
+	}
 }
 
 func (fs *flights) leave(name string, f *flight) {
@@ -103,7 +121,6 @@ func (fs *flights) leave(name string, f *flight) {
 	f.waiters--
 	select {
 	case <-f.done:
-		fs.noteUnseenLocked(name, f)
 		return
 	default:
 	}
@@ -111,16 +128,6 @@ func (fs *flights) leave(name string, f *flight) {
 		f.cancel(errUnwanted)
 		delete(fs.running, name) // whoever asks now wants another one
 	}
-}
-
-func (fs *flights) noteUnseenLocked(name string, f *flight) {
-	if f.waiters > 0 || f.err != nil {
-		return
-	}
-	if len(fs.unseen) >= maxUnseen {
-		clear(fs.unseen)
-	}
-	fs.unseen[name] = f.started
 }
 
 // missed tells once when a download started whose result nobody saw. The client
