@@ -71,6 +71,15 @@ func (e *entry) name() []byte {
 	return append(e.start[:], e.rest[:e.keyLen-keyRoom]...)
 }
 
+// is reports whether name is the entry's, without making one.
+func (e *entry) is(name []byte) bool {
+	if len(name) != int(e.keyLen) {
+		return false
+	}
+	n := min(len(name), keyRoom)
+	return string(e.start[:n]) == string(name[:n]) && (e.rest == nil || string(e.rest[:len(name)-n]) == string(name[n:]))
+}
+
 func (e *entry) key() key { return key(e.name()) }
 
 const blockSize = 4096

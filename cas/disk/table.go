@@ -41,7 +41,7 @@ func (t *table) get(k key) *entry {
 func (t *table) find(name []byte) *entry {
 	for n := t.first[t.hash(name)]; n != none; {
 		e := t.entries[n]
-		if string(e.name()) == string(name) {
+		if e.is(name) {
 			return e
 		}
 		n = e.same

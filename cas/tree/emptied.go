@@ -27,23 +27,28 @@ func (t *trash) empty(dir string) error {
 	if err != nil {
 		return err
 	}
-	if t.discardBelow(dir) == nil {
-		return nil
-	}
-	return t.discard(dir) // which fails, too, if it is the host's fault
-}
-
-// discardBelow is empty without a way out.
-func (t *trash) discardBelow(dir string) (err error) {
 	fd, err := openRoot(dir)
 	if err != nil {
-		return err
+		return t.discard(dir) // whatever an action has put there
 	}
-	defer func() { err = errors.Join(err, unix.Close(fd)) }()
+	defer unix.Close(fd)
+	names, err := reusable(fd)
+	if err != nil {
+		return t.discard(dir) // which fails, too, if it is the host's fault
+	}
+	for _, name := range names {
+		if err := t.discardAt(fd, name, trashBeside(dir)); err != nil {
+			return errors.Join(err, t.discard(dir))
+		}
+	}
+	return nil
+}
+
+// reusable lists what is in an open directory that is as good as new without it.
+func reusable(fd int) (names []string, err error) {
 	if err := checkUnmarked(fd); err != nil {
-		return err
+		return nil, err
 	}
-	var names []string
 	err = readDir(fd, func(e dirent) error {
 		if len(names) == emptiedEntries {
 			return errUsed
@@ -51,15 +56,7 @@ func (t *trash) discardBelow(dir string) (err error) {
 		names = append(names, e.name)
 		return nil
 	})
-	if err != nil {
-		return err
-	}
-	for _, name := range names {
-		if err := t.discardAt(fd, name, trashBeside(dir)); err != nil {
-			return err
-		}
-	}
-	return nil
+	return names, err
 }
 
 // checkUnmarked fails unless an open directory differs from a new one by its owner, mode
