@@ -213,6 +213,27 @@ func TestRemoveStopsAtMounts(t *testing.T) {
 	}
 }
 
+// Where nothing is left to the background, Remove itself says what it could not delete.
+func TestRemoveTells(t *testing.T) {
+	if !inChild(t, &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}) {
+		return
+	}
+	must(t, unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""))
+	c, staged, root, trash := stageEmpty(t)
+	must(t, c.Close())
+	must(t, os.MkdirAll(filepath.Join(root, "a/mnt"), 0o755))
+	must(t, unix.Mount("tmpfs", filepath.Join(root, "a/mnt"), "tmpfs", 0, ""))
+	if err := staged.Remove(); err == nil || !strings.Contains(err.Error(), "mount point") {
+		t.Errorf("got %v", err)
+	}
+	left := snapshot(t, trash)
+	if len(left) != 2 || !strings.Contains(left[1], "/mnt ") {
+		t.Fatalf("left: %q", left)
+	}
+	must(t, unix.Unmount(filepath.Join(trash, strings.Fields(left[1])[0]), 0))
+	must(t, tree.SweepTrash(trash))
+}
+
 // Two who delete the same trash do not disturb each other.
 func TestSweepTrashTwice(t *testing.T) {
 	checkLeaks(t)
