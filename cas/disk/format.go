@@ -10,7 +10,7 @@ import (
 )
 
 // formatVersion is the layout that this code reads and writes.
-const formatVersion = 2
+const formatVersion = 3
 
 const formatName = "hearth-cas"
 

@@ -24,6 +24,7 @@ type index struct {
 	reserved int64 // bytes of those on their way in
 	unpinned int64 // bytes of those in the ring
 	suspects int   // entries that have to be checked
+	latest   int64 // time at which a value was stored
 
 	// What was evicted since the store was opened.
 	evicted      int
@@ -44,7 +45,8 @@ type entry struct {
 	size    int64
 	// written is the file's time of modification as the store left it (Unix
 	// time in nanoseconds). A file with another one was changed by someone else.
-	// If the blob is no file it is the time that its copies get.
+	// If the blob is no file it is part of its key on the key-value side, and the
+	// time that its copies get.
 	written int64
 	copies  *copies // files beside the blob itself, if there are any
 	pending *op     // the value, if it is in memory: on its way to the key-value side, or recent
@@ -225,6 +227,7 @@ func (x *index) addLocked(e *entry) {
 	x.used += e.charge()
 	if e.small {
 		x.small += charge(e.size, true)
+		x.latest = max(x.latest, e.written)
 	}
 	if e.suspect {
 		x.suspects++
@@ -258,7 +261,7 @@ func (x *index) dropLocked(e *entry) {
 	x.blobs.remove(e)
 	if e.small {
 		x.small -= charge(e.size, true)
-		x.queue.addLocked(&op{key: e.key()})
+		x.queue.addLocked(&op{key: e.key(), written: e.written})
 	}
 }
 

@@ -114,17 +114,12 @@ const (
 	garbage = 1
 )
 
-// largeBatch is the size from which on the library takes a batch for a memtable
-// of its own, instead of copying it into one entry by entry. What it counts for
-// an entry is more than op.size.
-func largeBatch(memtable uint64) int64 { return int64(memtable / 2) }
-
 // memtableSize scales what the library writes at once to the file system.
 func memtableSize(total int64) uint64 {
 	return uint64(max(minMemtable, min(maxMemtable, total/128)))
 }
 
-// pebble tunes the library for this use: random keys, values that are written
+// pebble tunes the library for this use: keys in order, values that are written
 // once, no need for durability before the next sync point, two cores.
 func (s *kv) pebble(o kvOptions) *pebble.Options {
 	log := kvLogger{o.log}

@@ -65,8 +65,8 @@ func TestSecondOpenIsRefused(t *testing.T) {
 
 func TestFormat(t *testing.T) {
 	for name, tc := range map[string]struct{ file, text, want string }{
-		"newer":       {"FORMAT", "hearth-cas 3\n", "newer hearth"},
-		"older":       {"FORMAT", "hearth-cas 1\n", "no released hearth"},
+		"newer":       {"FORMAT", "hearth-cas 4\n", "newer hearth"},
+		"older":       {"FORMAT", "hearth-cas 2\n", "no released hearth"},
 		"garbled":     {"FORMAT", "hello\n", "no version"},
 		"version 0":   {"FORMAT", "hearth-cas 0\n", "no version"},
 		"empty":       {"FORMAT", "", "no version"},

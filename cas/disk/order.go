@@ -26,10 +26,10 @@ const (
 )
 
 // used returns when a blob was used, in Unix nanoseconds. Of one that the order
-// does not know it is only known that it is younger.
-func (o order) used(fingerprint uint64, start time.Time) int64 {
+// does not know it is only known that it is younger. 0: there is no order.
+func (o order) used(fingerprint uint64) int64 {
 	if o.at.IsZero() {
-		return start.UnixNano()
+		return 0
 	}
 	rank, ok := o.rank[fingerprint]
 	if !ok {
@@ -38,20 +38,20 @@ func (o order) used(fingerprint uint64, start time.Time) int64 {
 	return o.at.UnixNano() - int64(len(o.rank)) + int64(rank)
 }
 
-// fingerprint is what the order knows a key of the key-value side by, or what a
-// file's key would be there (FNV-1a). Two that share one are taken for equally
+// fingerprint is what the order knows a blob by: its name on the key-value side, or
+// what a file's would be there (FNV-1a). Two that share one are taken for equally
 // old.
-func fingerprint(stored []byte) uint64 {
+func fingerprint(name []byte) uint64 {
 	h := uint64(14695981039346656037)
-	for _, c := range stored {
+	for _, c := range name {
 		h = (h ^ uint64(c)) * 1099511628211
 	}
 	return h
 }
 
 func (d *Disk) fingerprint(k key) uint64 {
-	var room [maxKeyLen + maxDirLen]byte
-	return fingerprint(d.stored(room[:0], k))
+	var room [maxStored]byte
+	return fingerprint(d.name(room[:0], k))
 }
 
 // writeOrder notes in which order the blobs were used.

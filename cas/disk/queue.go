@@ -2,10 +2,11 @@ package disk
 
 // op is a change of the key-value side: a value to set, or a key to delete.
 type op struct {
-	key   key
-	data  []byte
-	entry *entry // what the value belongs to; nil: delete
-	done  bool   // it is on the key-value side; guarded by index.mu
+	key     key
+	written int64 // see entry
+	data    []byte
+	entry   *entry // what the value belongs to; nil: delete
+	done    bool   // it is on the key-value side; guarded by index.mu
 }
 
 // size is about what an op takes in memory, and in the library's log.
@@ -18,7 +19,6 @@ type queue struct {
 	ops     []*op
 	waiting int64 // bytes of ops
 	bytes   int64 // of ops, and of those being written
-	enough  int64 // how many bytes are worth to be written at once
 	// added and done count ops.
 	added, done uint64
 	recent      []*op // written, in memory all the same; oldest first
@@ -28,6 +28,10 @@ type queue struct {
 	hurry    chan struct{} // sent to when there is enough, or somebody waits
 	progress chan struct{} // closed and made anew when ops were written
 }
+
+// enough is how many bytes are worth to be written at once. The library keeps the memory
+// of a batch of this size for the next one, and that of a larger one costs page faults.
+const enough = 512 << 10
 
 // maxQueued is how many bytes may wait to be written: enough for writers never
 // to wait for each other, little enough to lose in a crash.
@@ -49,7 +53,7 @@ func (q *queue) addLocked(o *op) {
 	if len(q.ops) == 1 {
 		poke(q.wake)
 	}
-	if q.waiting >= q.enough {
+	if q.waiting >= enough {
 		poke(q.hurry)
 	}
 }
@@ -117,7 +121,7 @@ func (x *index) keep(e *entry, data []byte) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if x.blobs.has(e) && e.pending == nil && int64(len(data)) == e.size {
-		e.pending = &op{key: e.key(), data: data, entry: e, done: true}
+		e.pending = &op{key: e.key(), written: e.written, data: data, entry: e, done: true}
 		x.keepLocked(e.pending)
 	}
 }

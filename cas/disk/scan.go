@@ -25,7 +25,6 @@ type scan struct {
 	suspectFrom int64
 	anySuspect  bool
 	order       order
-	start       time.Time
 
 	mu    sync.Mutex // guards all below
 	found []scanned
@@ -47,7 +46,7 @@ func (d *Disk) loadIndex(ctx context.Context, last state) error {
 		return err
 	}
 	start := time.Now()
-	s := &scan{disk: d, suspectFrom: from.UnixNano(), anySuspect: anySuspect, order: used, start: start}
+	s := &scan{disk: d, suspectFrom: from.UnixNano(), anySuspect: anySuspect, order: used}
 	if last.Synced.IsZero() {
 		s.suspectFrom = 0
 	}
@@ -59,11 +58,16 @@ func (d *Disk) loadIndex(ctx context.Context, last state) error {
 	if err := s.walk(ctx, g); err != nil {
 		return fmt.Errorf("read the store: %w", err)
 	}
-	slices.SortFunc(s.found, func(a, b scanned) int { return cmp.Compare(a.used, b.used) })
+	slices.SortFunc(s.found, func(a, b scanned) int {
+		return cmp.Or(cmp.Compare(a.used, b.used), cmp.Compare(a.entry.written, b.entry.written))
+	})
 	d.index.mu.Lock()
 	defer d.index.mu.Unlock()
 	d.index.blobs = newTable(len(s.found))
 	for _, f := range s.found {
+		if older := d.index.blobs.get(f.entry.key()); older != nil { // which damage brought back
+			d.index.dropLocked(older)
+		}
 		d.index.addLocked(f.entry)
 	}
 	if s.odd > 0 {
@@ -174,16 +178,8 @@ func (s *scan) newEntry(k key, size int64, st *unix.Stat_t) scanned {
 	return scanned{
 		entry: e,
 		// Readers move the time forward, though most file systems do so once a day.
-		used: max(st.Atim.Nano(), e.written, s.orderOf(k)),
+		used: max(st.Atim.Nano(), e.written, s.order.used(s.disk.fingerprint(k))),
 	}
-}
-
-// orderOf is when a blob was used as the last run remembers; 0: it does not.
-func (s *scan) orderOf(k key) int64 {
-	if s.order.at.IsZero() {
-		return 0
-	}
-	return s.order.used(s.disk.fingerprint(k), s.start)
 }
 
 // matchCopies keeps the executable copies that belong to a good blob.

@@ -1,9 +1,11 @@
 package disk
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -32,8 +34,9 @@ func TestStoredKeyIsReversible(t *testing.T) {
 		for _, d := range []cas.Digest{f.Empty(), f.Sum([]byte("some blob")), f.Sum(make([]byte, 300))} {
 			for _, k := range []key{newKey(7, d), newRecordKey(300, d)} {
 				ns, _ := k.split()
-				got, ok := parseStored(k.stored(nil, "i.team"))
-				if !ok || string(got.dir) != "i.team" || got.size != d.Size() || got.isRecord() != k.isRecord() || got.in(ns) != k {
+				name := k.name(nil, "i.team")
+				got, ok := parseStored(slices.Concat([]byte("\x01\x02\x03\x04\x05\x06\x07\x08"), name))
+				if !ok || got.written != 0x0102030405060708 || !bytes.Equal(got.name, name) || string(got.dir) != "i.team" || got.size != d.Size() || got.isRecord() != k.isRecord() || got.in(ns) != k {
 					t.Errorf("%q became %+v, ok %t", string(k), got, ok)
 				}
 			}
@@ -42,10 +45,11 @@ func TestStoredKeyIsReversible(t *testing.T) {
 }
 
 func TestParseStoredRefuses(t *testing.T) {
-	good := string(newKey(0, cas.SHA256.Sum([]byte("some blob"))).stored(nil, "i."))
+	const written = "\x00\x00\x00\x00\x00\x00\x00\x01"
+	good := string(newKey(0, cas.SHA256.Sum([]byte("some blob"))).name(nil, "i."))
 	hash := good[len(good)-32:]
 	for what, b := range map[string]string{
-		"nothing":                   "",
+		"no name":                   "",
 		"no function":               "\x00" + good[1:],
 		"a function of others":      "\x07" + good[1:],
 		"a directory that ends":     "\x01\xff" + good[2:],
@@ -59,11 +63,14 @@ func TestParseStoredRefuses(t *testing.T) {
 		"a long hash":               good + "x",
 		"the hash of another, SHA1": "\x02" + good[1:],
 	} {
-		if k, ok := parseStored([]byte(b)); ok {
+		if k, ok := parseStored([]byte(written + b)); ok {
 			t.Errorf("%s: %+v", what, k)
 		}
 	}
-	if _, ok := parseStored([]byte(good)); !ok {
+	if k, ok := parseStored([]byte(good)); ok { // whose first bytes are the time, then
+		t.Errorf("no time: %+v", k)
+	}
+	if _, ok := parseStored([]byte(written + good)); !ok {
 		t.Errorf("%q is refused", good)
 	}
 }

@@ -10,10 +10,18 @@ import (
 	"github.com/hearth-build/hearth/cas"
 )
 
-// A key of the key-value side is: function and kind in a byte, the namespace's
-// directory behind its length in a byte, the digest's size, the hash in binary.
-// A value is a checksum over key and data, and the data.
-const sealLen = 4
+// A key of the key-value side is: the time at which the value was stored (Unix
+// time in nanoseconds, 8 bytes, the highest first), and the name: function and kind
+// in a byte, the namespace's directory behind its length in a byte, the digest's
+// size, the hash in binary. A value is a checksum over key and data, and the data.
+//
+// The time is there for the library, which keeps keys sorted: what is stored comes
+// in order, so that its tables lie side by side. There is nothing to merge, a read
+// looks into one table, and what goes as it came goes with whole files.
+const (
+	sealLen = 4
+	timeLen = 8
+)
 
 // sealTable is the polynomial that processors have an instruction for.
 func sealTable() *crc32.Table { return crc32.MakeTable(crc32.Castagnoli) }
@@ -37,8 +45,8 @@ func unseal(key, value []byte) (data []byte, ok bool) {
 	return data, binary.LittleEndian.Uint32(value) == checksum(key, data)
 }
 
-// stored returns the key of the key-value side.
-func (k key) stored(b []byte, namespaceDir string) []byte {
+// name appends the name of the key-value side.
+func (k key) name(b []byte, namespaceDir string) []byte {
 	b = append(b, k[0], byte(len(namespaceDir)))
 	b = append(b, namespaceDir...)
 	return append(b, k[k.sizeAt():]...)
@@ -47,18 +55,22 @@ func (k key) stored(b []byte, namespaceDir string) []byte {
 // storedKey is a key of the key-value side, taken apart. Its parts are those of
 // the bytes that were parsed.
 type storedKey struct {
-	kind byte // the function, and whether it is a record
-	dir  []byte
-	rest []byte // size and hash
-	size int64  // of the blob, or of the action
+	written int64
+	name    []byte // all but the time
+	kind    byte   // the function, and whether it is a record
+	dir     []byte
+	rest    []byte // size and hash
+	size    int64  // of the blob, or of the action
 }
 
-// parseStored is the inverse of stored. A start does this for each small blob.
+// parseStored is the inverse of Disk.stored. A start does this for each small blob.
 func parseStored(b []byte) (k storedKey, ok bool) {
-	if len(b) < 2 || len(b) < 2+int(b[1]) {
+	if len(b) < timeLen+2 || len(b) < timeLen+2+int(b[timeLen+1]) {
 		return storedKey{}, false
 	}
-	k.kind, k.dir, k.rest = b[0], b[2:2+b[1]], b[2+int(b[1]):]
+	k.written, k.name = int64(binary.BigEndian.Uint64(b)), b[timeLen:]
+	dirEnd := 2 + int(k.name[1])
+	k.kind, k.dir, k.rest = k.name[0], k.name[2:dirEnd], k.name[dirEnd:]
 	size, n := binary.Uvarint(k.rest)
 	k.size = int64(size)
 	if n <= 0 || k.size < 0 || bytes.ContainsAny(k.dir, "/\x00") {

@@ -77,19 +77,21 @@ func (x *index) addValues(values []value) (queued int64, victims []victim) {
 			x.replaceLocked(e, int64(len(v.data)))
 		} else {
 			e = newEntry(v.key, int64(len(v.data)))
-			e.written, e.small = now.UnixNano(), true
+			// Each is later than the one before, so that they are in order.
+			e.written, e.small = max(now.UnixNano(), x.latest+1), true
 			x.addLocked(e)
 		}
 		o := &ops[i]
-		*o = op{key: v.key, data: v.data, entry: e}
+		*o = op{key: v.key, written: e.written, data: v.data, entry: e}
 		x.queue.addLocked(o)
 		queued += o.size()
 	}
 	return queued, victims
 }
 
-// replaceLocked prepares a small entry for a new value. If it is a blob the
-// value is the same as it was, and its copies stay.
+// replaceLocked prepares a small entry for a new value, which takes the place of
+// the old one under its key. If it is a blob the value is the same as it was, and
+// its copies stay.
 func (x *index) replaceLocked(e *entry, size int64) {
 	before := e.charge()
 	e.size = size
@@ -124,8 +126,8 @@ func (d *Disk) fetchValue(f found) ([]byte, error) {
 		return nil, err
 	}
 	defer d.life.RUnlock()
-	var room [maxKeyLen + maxDirLen]byte
-	data, err := d.values.get(d.stored(room[:0], f.entry.key()))
+	var room [maxStored]byte
+	data, err := d.values.get(d.stored(room[:0], f.written, f.entry.key()))
 	if err == nil && int64(len(data)) == f.size {
 		return data, nil
 	}

@@ -28,7 +28,6 @@ func (s *scan) values(ctx context.Context) error {
 }
 
 func (d *Disk) openValues() (err error) {
-	d.index.queue.enough = largeBatch(d.space.memtable)
 	d.values, err = openKV(kvOptions{
 		dir: d.layout.values(), memtable: d.space.memtable, fs: d.options.valueFS, log: d.options.Logger,
 		onTrouble: d.index.signal, free: d.space.free, floor: d.space.minBytes / 4,
@@ -62,11 +61,8 @@ func (s *scan) readKeys(ctx context.Context) (err error) {
 			ns, dir = s.disk.namespaceID(string(k.dir)), bytes.Clone(k.dir)
 		}
 		e := newEntry(k.in(ns), size)
-		e.written, e.small = s.start.UnixNano(), true
-		s.found = append(s.found, scanned{
-			entry: e,
-			used:  s.order.used(fingerprint(it.Key()), s.start),
-		})
+		e.written, e.small = k.written, true
+		s.found = append(s.found, scanned{entry: e, used: max(e.written, s.order.used(fingerprint(k.name)))})
 		if err := ctx.Err(); err != nil {
 			return err
 		}

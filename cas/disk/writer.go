@@ -2,6 +2,7 @@ package disk
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -41,7 +42,7 @@ func (d *Disk) writeQueue(ctx context.Context) {
 func (d *Disk) writeQueued() {
 	for ops := d.index.takeQueue(); len(ops) > 0; {
 		n, bytes := 0, int64(0)
-		for n < len(ops) && bytes < d.index.queue.enough {
+		for n < len(ops) && bytes < enough {
 			bytes += ops[n].size()
 			n++
 		}
@@ -77,9 +78,9 @@ func (d *Disk) writeBatch(ops []*op, bytes int64) {
 func (d *Disk) apply(ops []*op, bytes int64) (err error) {
 	b := d.values.db.NewBatchWithSize(int(bytes))
 	defer func() { _ = b.Close() }() // it only gives memory back
-	var room [maxKeyLen + maxDirLen]byte
+	var room [maxStored]byte
 	for _, o := range ops {
-		k := d.stored(room[:0], o.key)
+		k := d.stored(room[:0], o.written, o.key)
 		if o.entry == nil {
 			err = b.Delete(k, nil)
 		} else {
@@ -97,16 +98,22 @@ func (d *Disk) apply(ops []*op, bytes int64) (err error) {
 	return d.values.db.Apply(b, pebble.Sync)
 }
 
-// maxDirLen is how long the directory of a namespace can be, with its length.
-const maxDirLen = 1 + 255
+// maxStored is how long a key on the key-value side can be: the directory of a
+// namespace, with its length, is in it.
+const maxStored = timeLen + maxKeyLen + 1 + 255
 
-// stored returns the key on the key-value side.
-func (d *Disk) stored(b []byte, k key) []byte {
+// stored appends the key on the key-value side.
+func (d *Disk) stored(b []byte, written int64, k key) []byte {
+	return d.name(binary.BigEndian.AppendUint64(b, uint64(written)), k)
+}
+
+// name appends what of the key on the key-value side is not the time.
+func (d *Disk) name(b []byte, k key) []byte {
 	ns, n := uint64(0), uint(0)
 	for at := 1; ; at++ {
 		ns |= uint64(k[at]&0x7f) << n
 		if n += 7; k[at]&0x80 == 0 {
-			return k.stored(b, d.namespaceDir(namespaceID(ns)))
+			return k.name(b, d.namespaceDir(namespaceID(ns)))
 		}
 	}
 }
