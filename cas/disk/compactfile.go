@@ -16,6 +16,9 @@ import (
 // the space that it waits for.
 const compaction vfs.DiskWriteCategory = "pebble-compaction"
 
+// flush is what writes memtables out.
+const flush vfs.DiskWriteCategory = "pebble-memtable-flush"
+
 // compactions keeps the library's work on old files from taking what is left of
 // a full disk from those who cannot do without: logs, memtables and blobs.
 type compactions struct {

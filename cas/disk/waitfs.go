@@ -7,6 +7,7 @@ import (
 	"os"
 	"runtime"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -26,6 +27,7 @@ type waitFS struct {
 	// onTrouble is called when a write begins to wait.
 	onTrouble   func()
 	compactions *compactions
+	buffers     sync.Pool // of *bufio.Writer, for pieces
 }
 
 // trouble returns the error that keeps a write waiting, if any.
@@ -101,10 +103,14 @@ func unsynced(name string, f vfs.File, err error) (vfs.File, error) {
 
 // Create implements vfs.FS.
 func (w *waitFS) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
-	if c == compaction {
-		return w.compactions.create(w.FS, name)
+	create := func() (vfs.File, error) { return w.FS.Create(name, c) }
+	switch c {
+	case compaction:
+		return w.inPieces(w.compactions.create(w.FS, name))
+	case flush:
+		return w.inPieces(w.file(create))
 	}
-	f, err := w.file(func() (vfs.File, error) { return w.FS.Create(name, c) })
+	f, err := w.file(create)
 	return unsynced(name, f, err)
 }
 
