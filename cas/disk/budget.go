@@ -62,6 +62,7 @@ func (d *Disk) makeFree() error {
 	// One at a time: each would evict for the reservations of all.
 	d.space.making.Lock()
 	defer d.space.making.Unlock()
+	d.remains.free()
 	d.roomToCompact()
 	for range maxEvictions {
 		bytes, files, err := d.space.shortage(true)

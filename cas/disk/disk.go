@@ -25,6 +25,7 @@ type Disk struct {
 	files   *files
 	space   *space
 
+	remains   remains
 	reclaimer reclaimer
 	values    *kv
 	index     *index
@@ -70,6 +71,7 @@ func load(ctx context.Context, options Options) (*Disk, error) {
 		options:    options,
 		layout:     layout{filepath.Clean(options.Dir)},
 		index:      newIndex(),
+		remains:    remains{wake: make(chan struct{}, 1)},
 		buffers:    sync.Pool{New: func() any { return new([copyBuffer]byte) }},
 		namespaces: make(map[string]namespaceID),
 	}
@@ -153,7 +155,7 @@ func (d *Disk) setBudget() error {
 	d.index.mu.Lock()
 	victims := d.index.evictLocked(d.index.used-d.index.max, nil)
 	d.index.mu.Unlock()
-	return d.remove(victims)
+	return d.removeNow(victims)
 }
 
 func (d *Disk) start(ctx context.Context) {
@@ -162,6 +164,7 @@ func (d *Disk) start(ctx context.Context) {
 	d.background.Go(func() { d.warnIf("remove old copies of blobs", os.RemoveAll(d.layout.old())) })
 	d.background.Go(func() { d.verifyAll(ctx) })
 	d.background.Go(func() { d.syncEvery(ctx) })
+	d.background.Go(func() { d.remains.freeAlways(ctx) })
 	if d.options.ScrubRate > 0 {
 		d.background.Go(func() { d.scrub(ctx) })
 	}
@@ -195,6 +198,7 @@ func (d *Disk) Close() error {
 	d.life.Unlock()
 	d.stop(errClosed)
 	d.background.Wait()
+	d.remains.free()
 	err := errors.Join(d.sync(context.Background(), true), d.writeOrder())
 	d.stopWriting(errClosed)
 	d.values.fs.compactions.stop()

@@ -119,7 +119,13 @@ func (d *Disk) evict(bytes int64, files int) (bool, error) {
 	gone := before != x.used
 	d.reclaimer.add(small - x.small)
 	x.mu.Unlock()
-	return gone, d.remove(victims)
+	return gone, d.removeNow(victims)
+}
+
+// removeNow is remove that returns when the file system has the room.
+func (d *Disk) removeNow(victims []victim) error {
+	defer d.remains.free()
+	return d.remove(victims)
 }
 
 // remove deletes the files of victims and lets their flights end. A file that
@@ -137,7 +143,7 @@ func (d *Disk) remove(victims []victim) error {
 	for _, v := range victims {
 		errs = append(errs, d.unlinkCopies(v.entry, v.kinds))
 		if v.blob {
-			errs = append(errs, removeFile(d.path(v.entry)))
+			errs = append(errs, d.remains.remove(d.path(v.entry), v.entry.size))
 		}
 	}
 	if err := errors.Join(errs...); err != nil {

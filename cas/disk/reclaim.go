@@ -70,7 +70,7 @@ func (d *Disk) reclaim() error {
 	x.mu.Lock()
 	victims := x.evictFilesLocked(0, max(x.small/4, slack(d.space.total)), nil)
 	x.mu.Unlock()
-	return d.remove(victims)
+	return d.removeNow(victims)
 }
 
 func (d *Disk) awaitReclaim() {
