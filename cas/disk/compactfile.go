@@ -2,7 +2,6 @@ package disk
 
 import (
 	"context"
-	"runtime"
 	"sync"
 	"syscall"
 	"time"
@@ -107,31 +106,35 @@ func (c *compactions) await() {
 	c.had = free
 }
 
-// create opens a file for a compaction.
-func (c *compactions) create(fs vfs.FS, name string) (vfs.File, error) {
-	c.await()
-	f, err := fs.Create(name, compaction)
-	if err != nil {
-		return nil, err
-	}
-	return &compactionFile{File: f, all: c, unlooked: compactionStep}, nil
+// watch looks after a file that a compaction writes.
+func (c *compactions) watch(f *pieces) vfs.File {
+	f.hasty = true
+	return &compactionFile{pieces: f, all: c, unlooked: compactionStep}
 }
 
-// compactionFile is a file that a compaction writes.
+// compactionFile is a file that a compaction writes. It fails, where other files wait,
+// but for the end of it: the library cannot go on after an error there (2.1.7: a
+// blob.FileWriter calls Abort after Finish has failed, which ends the process).
 type compactionFile struct {
-	vfs.File
+	*pieces
 	all      *compactions
 	unlooked int // bytes written since the last look at the room
 }
 
-// Write implements io.Writer. It lets others go first, as waitFile does.
+// libraryPiece is what the library writes at once or, in a row, more; less is the end.
+const libraryPiece = 4 << 10
+
+// Write implements io.Writer.
 func (f *compactionFile) Write(p []byte) (n int, err error) {
-	runtime.Gosched()
+	if len(p) < libraryPiece {
+		f.hasty = false
+		return f.pieces.Write(p)
+	}
 	if f.unlooked += len(p); f.unlooked >= compactionStep {
 		f.unlooked = 0
 		if f.all.free() < f.all.floor {
 			return 0, syscall.ENOSPC
 		}
 	}
-	return f.File.Write(p)
+	return f.pieces.Write(p)
 }

@@ -12,24 +12,21 @@ import (
 // takes three times as long; larger pieces than this gain nothing.
 const pieceSize = 64 << 10
 
-// pieces is a file that is written in pieces.
+// pieces is a file that is written in pieces. Nobody reads it before it is synced. What
+// SyncTo is asked for lies a megabyte behind what was written: it is in the kernel.
 type pieces struct {
-	vfs.File
-	fs  *waitFS
+	*waitFile
 	buf *bufio.Writer // nil once the file is closed
 }
 
-// inPieces collects what is written to a file that nobody reads before it is synced.
-func (w *waitFS) inPieces(f vfs.File, err error) (vfs.File, error) {
-	if err != nil {
-		return nil, err
-	}
+func (w *waitFS) inPieces(f vfs.File) *pieces {
 	buf, ok := w.buffers.Get().(*bufio.Writer)
 	if !ok {
 		buf = bufio.NewWriterSize(nil, pieceSize)
 	}
-	buf.Reset(f)
-	return &pieces{f, w, buf}, nil
+	p := &pieces{&waitFile{File: f, fs: w}, buf}
+	buf.Reset(p.waitFile)
+	return p
 }
 
 // Write implements io.Writer.
@@ -37,26 +34,20 @@ func (p *pieces) Write(b []byte) (int, error) { return p.buf.Write(b) }
 
 // Sync implements vfs.File.
 func (p *pieces) Sync() error {
+	p.hasty = false
 	if err := p.buf.Flush(); err != nil {
 		return err
 	}
-	return p.File.Sync()
+	return p.waitFile.Sync()
 }
 
 // SyncData implements vfs.File.
 func (p *pieces) SyncData() error {
+	p.hasty = false
 	if err := p.buf.Flush(); err != nil {
 		return err
 	}
-	return p.File.SyncData()
-}
-
-// SyncTo implements vfs.File.
-func (p *pieces) SyncTo(length int64) (full bool, err error) {
-	if err := p.buf.Flush(); err != nil {
-		return false, err
-	}
-	return p.File.SyncTo(length)
+	return p.waitFile.SyncData()
 }
 
 // Close implements io.Closer.

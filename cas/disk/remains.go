@@ -19,8 +19,12 @@ type remains struct {
 	wake  chan struct{} // has room for one
 }
 
-// maxRemains is how many bytes may wait; beyond, whoever removes files waits.
-const maxRemains = 256 << 20
+// maxRemains and maxRemainingFiles are how much may wait; beyond, whoever removes files
+// waits.
+const (
+	maxRemains        = 256 << 20
+	maxRemainingFiles = 256
+)
 
 // remove takes a file's name away.
 func (r *remains) remove(path string, size int64) error {
@@ -32,7 +36,7 @@ func (r *remains) remove(path string, size int64) error {
 	r.mu.Lock()
 	r.fds = append(r.fds, fd)
 	r.bytes += size
-	full := r.bytes > maxRemains
+	full := r.bytes > maxRemains || len(r.fds) > maxRemainingFiles
 	r.mu.Unlock()
 	if full {
 		r.free()

@@ -53,7 +53,13 @@ func TestRemains(t *testing.T) {
 	mustHave(2)
 	mustRemove("one too many", 1)
 	mustHave(0)
+	for range maxRemainingFiles {
+		mustRemove("another", 1)
+	}
+	mustHave(maxRemainingFiles)
 	mustRemove("another", 1)
+	mustHave(0)
+	mustRemove("the last", 1)
 	r.free()
 	mustHave(0)
 	if err := r.remove(filepath.Join(dir, "absent"), 1); err != nil {

@@ -80,25 +80,22 @@ func (w *waitFS) do(call func() error) error {
 // note keeps the error for trouble to tell.
 func (w *waitFS) note(err error) { w.last.Store(&err) }
 
-func (w *waitFS) file(open func() (vfs.File, error)) (vfs.File, error) {
-	var f vfs.File
-	err := w.do(func() (err error) {
+// open waits for a file.
+func (w *waitFS) open(open func() (vfs.File, error)) (f vfs.File, err error) {
+	err = w.do(func() (err error) {
 		f, err = open()
 		return err
 	})
+	return f, err
+}
+
+// file is open for a file that waits itself.
+func (w *waitFS) file(name string, open func() (vfs.File, error)) (vfs.File, error) {
+	f, err := w.open(open)
 	if err != nil {
 		return nil, err
 	}
-	return &waitFile{f, w, false}, nil
-}
-
-// unsynced makes the library's logs reach the kernel and no further: sync points
-// see to what has to be durable.
-func unsynced(name string, f vfs.File, err error) (vfs.File, error) {
-	if w, ok := f.(*waitFile); ok {
-		w.log = strings.HasSuffix(name, logSuffix)
-	}
-	return f, err
+	return &waitFile{File: f, fs: w, log: strings.HasSuffix(name, logSuffix)}, nil
 }
 
 // Create implements vfs.FS.
@@ -106,29 +103,37 @@ func (w *waitFS) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) 
 	create := func() (vfs.File, error) { return w.FS.Create(name, c) }
 	switch c {
 	case compaction:
-		return w.inPieces(w.compactions.create(w.FS, name))
+		w.compactions.await()
+		f, err := create()
+		if err != nil {
+			return nil, err
+		}
+		return w.compactions.watch(w.inPieces(f)), nil
 	case flush:
-		return w.inPieces(w.file(create))
+		f, err := w.open(create)
+		if err != nil {
+			return nil, err
+		}
+		return w.inPieces(f), nil
 	}
-	f, err := w.file(create)
-	return unsynced(name, f, err)
+	return w.file(name, create)
 }
 
 // OpenReadWrite implements vfs.FS.
 func (w *waitFS) OpenReadWrite(name string, c vfs.DiskWriteCategory, opts ...vfs.OpenOption) (vfs.File, error) {
-	return w.file(func() (vfs.File, error) { return w.FS.OpenReadWrite(name, c, opts...) })
+	return w.file(name, func() (vfs.File, error) { return w.FS.OpenReadWrite(name, c, opts...) })
 }
 
 // OpenDir implements vfs.FS.
 func (w *waitFS) OpenDir(name string) (vfs.File, error) {
-	return w.file(func() (vfs.File, error) { return w.FS.OpenDir(name) })
+	return w.file(name, func() (vfs.File, error) { return w.FS.OpenDir(name) })
 }
 
 // ReuseForWrite implements vfs.FS. It renames and opens: if only the second
 // failed, the file has its new name when this is tried again.
 func (w *waitFS) ReuseForWrite(oldname, newname string, c vfs.DiskWriteCategory) (vfs.File, error) {
 	again := false
-	f, err := w.file(func() (vfs.File, error) {
+	return w.file(newname, func() (vfs.File, error) {
 		f, err := w.FS.ReuseForWrite(oldname, newname, c)
 		if again && errors.Is(err, fs.ErrNotExist) {
 			return w.FS.Create(newname, c)
@@ -136,7 +141,6 @@ func (w *waitFS) ReuseForWrite(oldname, newname string, c vfs.DiskWriteCategory)
 		again = true
 		return f, err
 	})
-	return unsynced(newname, f, err)
 }
 
 // Link implements vfs.FS.
@@ -165,8 +169,11 @@ func (w *waitFS) Unwrap() vfs.FS { return w.FS }
 // waitFile is a file on a waitFS.
 type waitFile struct {
 	vfs.File
-	fs  *waitFS
-	log bool
+	fs *waitFS
+	// log: it reaches the kernel and no further. Sync points see to what has to be
+	// durable.
+	log   bool
+	hasty bool // a write that fails does not wait
 }
 
 // Write implements io.Writer. What was written before an error is not written
@@ -175,6 +182,9 @@ type waitFile struct {
 // interrupts one.
 func (f *waitFile) Write(p []byte) (n int, err error) {
 	runtime.Gosched()
+	if f.hasty {
+		return f.File.Write(p)
+	}
 	err = f.fs.do(func() error {
 		m, err := f.File.Write(p[n:])
 		n += m
