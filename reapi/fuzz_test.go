@@ -39,6 +39,7 @@ func FuzzResourceName(f *testing.F) {
 			"blobs/" + name, "a/b/c/blobs/" + name, "compressed-blobs/zstd/" + name, "main/compressed-blobs/deflate/" + name,
 			"uploads/3f2504e0-4f89-41d3-9a0c-0305e82c3301/blobs/" + name, "i/uploads/u/compressed-blobs/zstd/" + name + "/blobs/uploads/x",
 			"blobs/" + fn.String() + "/" + fn.Sum(nil).Name(), "compressed-blobs/identity/" + name, "/blobs/" + name, "uploads//blobs/" + name,
+			strings.Repeat("\xff", 1000) + "//blobs/" + name, // which takes four times as much room when it is quoted
 			"compressed-blobs/brotli/" + name, "blobs/" + name + "/x", "blobs/" + name + "0000000000000000000", "operations/blobs/" + name,
 		} {
 			f.Add(seed)

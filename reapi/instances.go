@@ -30,10 +30,10 @@ func CheckInstanceName(name string) error {
 	}
 	for segment := range strings.SplitSeq(name, "/") {
 		if segment == "" {
-			return fmt.Errorf("%w: instance name %q has a leading, trailing or doubled slash", errInvalid, name)
+			return fmt.Errorf("%w: instance name %q has a leading, trailing or doubled slash", errInvalid, clip(name))
 		}
 		if reserved(segment) {
-			return fmt.Errorf("%w: instance name %q has the reserved segment %q", errInvalid, name, segment)
+			return fmt.Errorf("%w: instance name %q has the reserved segment %q", errInvalid, clip(name), segment)
 		}
 	}
 	return nil
@@ -81,5 +81,5 @@ func (in Instances) find(name string) (*execution.Instance, error) {
 	}
 	slices.Sort(names)
 	return nil, fmt.Errorf("%w: there is no instance name %q here, only %s; start hearth with --instance %s to serve it",
-		errInvalid, name, strings.Join(names, ", "), name)
+		errInvalid, clip(name), strings.Join(names, ", "), clip(name))
 }

@@ -227,6 +227,18 @@ func TestInstancesAreApart(t *testing.T) {
 	wantCode(t, "read", err, codes.NotFound)
 }
 
+// REAPI A26: what is wrong with a name is said in a few words.
+func TestLongInstanceName(t *testing.T) {
+	f := newFixture(t)
+	for _, name := range []string{strings.Repeat("\x01", 10_000), strings.Repeat("\x01", 10_000) + "/", strings.Repeat("\x01", 10_000) + "/blobs"} {
+		_, err := repb.NewCapabilitiesClient(f.conn).GetCapabilities(t.Context(), &repb.GetCapabilitiesRequest{InstanceName: name})
+		wantCode(t, "GetCapabilities", err, codes.InvalidArgument)
+		if n := len(status.Convert(err).Message()); n > 2000 {
+			t.Errorf("%d bytes of error for a name of %d", n, len(name))
+		}
+	}
+}
+
 // REAPI I1, I5, I9: metadata that nobody can read, foreign headers and gzip.
 func TestTransport(t *testing.T) {
 	f := newFixture(t)

@@ -47,7 +47,7 @@ func (p *Principal) Check(one Roles, instance string) error {
 	if has == "" {
 		has = "none"
 	}
-	return fmt.Errorf("%w: this takes the role %s in the instance name %q, and the roles of %q there are: %s; who runs this server can change that",
+	return fmt.Errorf("%w: this takes the role %s in the instance name %.200q, and the roles of %q there are: %s; who runs this server can change that",
 		ErrForbidden, want, instance, p.Name, has)
 }
 

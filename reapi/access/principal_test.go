@@ -34,6 +34,9 @@ func TestCheck(t *testing.T) {
 	if !errors.Is(err, access.ErrForbidden) || !strings.Contains(err.Error(), `role write or execute in the instance name "other", and the roles of "ci" there are: read`) {
 		t.Error(err)
 	}
+	if err = p.Check(access.Write, strings.Repeat("\x00", 10_000)); len(err.Error()) > 2000 {
+		t.Errorf("%d bytes of error for a name", len(err.Error()))
+	}
 	err = (&access.Principal{Name: "x"}).Check(access.Read, "")
 	if !errors.Is(err, access.ErrForbidden) || !strings.Contains(err.Error(), "none") {
 		t.Error(err)
