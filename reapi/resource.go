@@ -115,11 +115,12 @@ func (r *resource) parseDigest(name string, segments []string) ([]string, error)
 	return segments[2:], err
 }
 
-// clip keeps what a client sent from flooding messages.
+// clip keeps what a client sent from flooding messages. It cuts no character in two: what
+// is no UTF-8 cannot be sent.
 func clip(s string) string {
 	const most = 200
 	if len(s) <= most {
 		return s
 	}
-	return s[:most] + "..."
+	return strings.ToValidUTF8(s[:most], "") + "..."
 }
