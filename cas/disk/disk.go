@@ -89,7 +89,7 @@ func (d *Disk) open(ctx context.Context) (err error) {
 	if d.lock, err = lockDir(l); err != nil {
 		return err
 	}
-	if err := claimFormat(l); err != nil {
+	if err := claimFormat(l, d.options.Logger); err != nil {
 		return err
 	}
 	if err := d.makeDirs(); err != nil {

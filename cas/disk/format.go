@@ -4,19 +4,24 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"strconv"
 	"strings"
 )
 
-// formatVersion is the layout that this code reads and writes.
-const formatVersion = 3
+// formatVersion is the layout that this code reads and writes. In the one before, other
+// keys led to small blobs and records.
+const (
+	formatVersion    = 3
+	otherKeysVersion = 2
+)
 
 const formatName = "hearth-cas"
 
 // claimFormat makes sure that the directory is a store that this code
 // understands, or makes it one if it is empty.
-func claimFormat(l layout) error {
+func claimFormat(l layout, log *slog.Logger) error {
 	data, err := os.ReadFile(l.format())
 	if errors.Is(err, fs.ErrNotExist) {
 		return createFormat(l)
@@ -29,6 +34,8 @@ func claimFormat(l layout) error {
 	switch {
 	case !ok || err != nil || version < 1:
 		return fmt.Errorf("%s says %.40q, which is no version of a store: delete the directory or choose another", l.format(), data)
+	case version == otherKeysVersion:
+		return upgrade(l, log)
 	case version < formatVersion:
 		return fmt.Errorf("%s is a store of format %d, which no released hearth wrote and this one (format %d) does not read: delete the directory, all in it can be had again",
 			l.dir, version, formatVersion)
@@ -37,6 +44,19 @@ func claimFormat(l layout) error {
 			l.dir, version, formatVersion)
 	}
 	return nil
+}
+
+// upgrade drops what lies under other keys. After a crash in it, it is done again.
+func upgrade(l layout, log *slog.Logger) error {
+	log.Warn("the small blobs and action results in the store are of an older format and were dropped; uploads heal it", slog.String("dir", l.values()))
+	if err := removeAll(l.values(), "*"); err != nil {
+		return err
+	}
+	return writeFormat(l)
+}
+
+func writeFormat(l layout) error {
+	return writeAtomically(l.format(), fmt.Appendf(nil, "%s %d\n", formatName, formatVersion))
 }
 
 func createFormat(l layout) error {
@@ -49,5 +69,5 @@ func createFormat(l layout) error {
 			return fmt.Errorf("%s is not empty (%q is in it) and is no store: choose an empty directory", l.dir, e.Name())
 		}
 	}
-	return writeAtomically(l.format(), fmt.Appendf(nil, "%s %d\n", formatName, formatVersion))
+	return writeFormat(l)
 }

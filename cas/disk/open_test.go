@@ -66,7 +66,7 @@ func TestSecondOpenIsRefused(t *testing.T) {
 func TestFormat(t *testing.T) {
 	for name, tc := range map[string]struct{ file, text, want string }{
 		"newer":       {"FORMAT", "hearth-cas 4\n", "newer hearth"},
-		"older":       {"FORMAT", "hearth-cas 2\n", "no released hearth"},
+		"older":       {"FORMAT", "hearth-cas 1\n", "no released hearth"},
 		"garbled":     {"FORMAT", "hello\n", "no version"},
 		"version 0":   {"FORMAT", "hearth-cas 0\n", "no version"},
 		"empty":       {"FORMAT", "", "no version"},
@@ -91,6 +91,33 @@ func TestFormat(t *testing.T) {
 			}
 			open(t, Options{Dir: dir})
 		})
+	}
+}
+
+// Of a store whose small blobs lie under other keys the files stay.
+func TestOlderKeys(t *testing.T) {
+	dir := t.TempDir()
+	d := open(t, Options{Dir: dir})
+	small, large := random(1, 1000), random(2, splitSize)
+	put(t, d.Namespace(""), small)
+	put(t, d.Namespace(""), large)
+	mustClose(t, d)
+	format := d.layout.format()
+	if err := os.WriteFile(format, []byte("hearth-cas 2\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // what is stored after the upgrade is there after the next start
+		d = open(t, Options{Dir: dir})
+		mustHold(t, d.Namespace(""), large)
+		if text, err := os.ReadFile(format); err != nil || string(text) != "hearth-cas 3\n" {
+			t.Errorf("the format is %q, %v", text, err)
+		}
+		if n := d.Stats().Blobs; n == 1 {
+			mustLack(t, d.Namespace(""), cas.SHA256.Sum(small))
+			put(t, d.Namespace(""), small)
+		}
+		mustHold(t, d.Namespace(""), small)
+		mustClose(t, d)
 	}
 }
 

@@ -109,7 +109,7 @@ func (c *machineFlags) openStores(ctx context.Context, s *stack, spool string, l
 		},
 	})
 	if err != nil {
-		return fmt.Errorf("open the store: %w", err)
+		return err
 	}
 	if err := s.inputs.prepare(c.InputRoots, s.blobs.Stats().MaxBytes); err != nil {
 		return err
