@@ -2,6 +2,7 @@ package disk
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -244,6 +245,12 @@ func (d *Disk) namespaceDir(id namespaceID) string {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.namespaceDirs[id]
+}
+
+// dirOf returns the directory of an entry's namespace.
+func (d *Disk) dirOf(e *entry) string {
+	id, _ := binary.Uvarint(e.name()[1:])
+	return d.namespaceDir(namespaceID(id))
 }
 
 // path returns where a blob's file is.

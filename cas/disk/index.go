@@ -261,7 +261,7 @@ func (x *index) dropLocked(e *entry) {
 	x.blobs.remove(e)
 	if e.small {
 		x.small -= charge(e.size, true)
-		x.queue.addLocked(&op{key: e.key(), written: e.written})
+		x.queue.addLocked(&op{entry: e, gone: true})
 	}
 }
 

@@ -50,15 +50,6 @@ func newRecordKey(ns namespaceID, d cas.Digest) key {
 
 func (k key) isRecord() bool { return k[0]&recordBit != 0 }
 
-// sizeAt is where the size begins.
-func (k key) sizeAt() int {
-	at := 1
-	for k[at]&0x80 != 0 {
-		at++
-	}
-	return at + 1
-}
-
 const maxKeyLen = 1 + binary.MaxVarintLen32 + binary.MaxVarintLen64 + 64
 
 // split is the inverse of newKey.

@@ -139,7 +139,7 @@ func mustBeWhole(t *testing.T, d *Disk) {
 			continue
 		}
 		_, digest := e.key().split()
-		data, err := d.values.get(d.stored(nil, e.written, e.key()))
+		data, err := d.values.get(d.stored(nil, e))
 		if err != nil || cas.SHA256.Sum(data) != digest {
 			t.Errorf("%v: %d bytes, %v", digest, len(data), err)
 		}

@@ -49,9 +49,9 @@ func fingerprint(name []byte) uint64 {
 	return h
 }
 
-func (d *Disk) fingerprint(k key) uint64 {
+func (d *Disk) fingerprint(e *entry) uint64 {
 	var room [maxStored]byte
-	return fingerprint(d.name(room[:0], k))
+	return fingerprint(appendName(room[:0], e.name(), d.dirOf(e)))
 }
 
 // writeOrder notes in which order the blobs were used.
@@ -62,7 +62,7 @@ func (d *Disk) writeOrder() error {
 	data = append(data, orderMagic...)
 	data = binary.LittleEndian.AppendUint64(data, uint64(now.UnixNano()))
 	for _, e := range entries {
-		data = binary.LittleEndian.AppendUint64(data, d.fingerprint(e.key()))
+		data = binary.LittleEndian.AppendUint64(data, d.fingerprint(e))
 	}
 	data = binary.LittleEndian.AppendUint32(data, crc32.Checksum(data, sealTable()))
 	if err := writeAtomically(d.layout.order(), data); err != nil {

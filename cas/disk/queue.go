@@ -1,20 +1,19 @@
 package disk
 
-// op is a change of the key-value side: a value to set, or a key to delete.
+// op is a change of the key-value side: the value of an entry to set or to delete.
 type op struct {
-	key     key
-	written int64 // see entry
-	data    []byte
-	entry   *entry // what the value belongs to; nil: delete
-	done    bool   // it is on the key-value side; guarded by index.mu
+	entry *entry // whose name and time are the key
+	data  []byte
+	gone  bool // delete
+	done  bool // it is on the key-value side; guarded by index.mu
 }
 
 // size is about what an op takes in memory, and in the library's log.
 func (o *op) size() int64 { return int64(len(o.data)) + valueOverhead }
 
 // queue holds the changes of the key-value side, in the order in which the index
-// made them: nothing else orders a deletion and a new value of one key. It is
-// guarded by index.mu.
+// made them: nothing else orders two values of a record, or a value and its deletion.
+// It is guarded by index.mu.
 type queue struct {
 	ops     []*op
 	waiting int64 // bytes of ops
@@ -47,7 +46,7 @@ func (q *queue) addLocked(o *op) {
 	q.waiting += o.size()
 	q.bytes += o.size()
 	q.added++
-	if o.entry != nil {
+	if !o.gone {
 		o.entry.pending = o
 	}
 	if len(q.ops) == 1 {
@@ -85,7 +84,7 @@ func (x *index) wrote(ops []*op) {
 	defer x.mu.Unlock()
 	for _, o := range ops {
 		x.queue.bytes -= o.size()
-		if o.entry != nil && o.entry.pending == o {
+		if o.entry.pending == o {
 			o.done = true
 			x.keepLocked(o)
 		}
@@ -121,7 +120,7 @@ func (x *index) keep(e *entry, data []byte) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if x.blobs.has(e) && e.pending == nil && int64(len(data)) == e.size {
-		e.pending = &op{key: e.key(), written: e.written, data: data, entry: e, done: true}
+		e.pending = &op{entry: e, data: data, done: true}
 		x.keepLocked(e.pending)
 	}
 }

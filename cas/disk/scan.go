@@ -178,7 +178,7 @@ func (s *scan) newEntry(k key, size int64, st *unix.Stat_t) scanned {
 	return scanned{
 		entry: e,
 		// Readers move the time forward, though most file systems do so once a day.
-		used: max(st.Atim.Nano(), e.written, s.order.used(s.disk.fingerprint(k))),
+		used: max(st.Atim.Nano(), e.written, s.order.used(s.disk.fingerprint(e))),
 	}
 }
 

@@ -46,11 +46,18 @@ func unseal(key, value []byte) (data []byte, ok bool) {
 	return data, binary.LittleEndian.Uint32(value) == checksum(key, data)
 }
 
-// name appends the name of the key-value side.
-func (k key) name(b []byte, namespaceDir string) []byte {
-	b = append(b, k[0], byte(len(namespaceDir)))
+// appendTime appends where the keys of a time begin.
+func appendTime(b []byte, written int64) []byte {
+	return binary.BigEndian.AppendUint64(b, uint64(written))
+}
+
+// appendName appends what of a key on the key-value side is not the time: a key of the
+// index, with the namespace's directory in place of its number.
+func appendName(b, key []byte, namespaceDir string) []byte {
+	_, n := binary.Uvarint(key[1:])
+	b = append(b, key[0], byte(len(namespaceDir)))
 	b = append(b, namespaceDir...)
-	return append(b, k[k.sizeAt():]...)
+	return append(b, key[1+n:]...)
 }
 
 // storedKey is a key of the key-value side, taken apart. Its parts are those of

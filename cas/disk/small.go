@@ -82,7 +82,7 @@ func (x *index) addValues(values []value) (queued int64, victims []victim) {
 			x.addLocked(e)
 		}
 		o := &ops[i]
-		*o = op{key: v.key, written: e.written, data: v.data, entry: e}
+		*o = op{entry: e, data: v.data}
 		x.queue.addLocked(o)
 		queued += o.size()
 	}
@@ -127,7 +127,7 @@ func (d *Disk) fetchValue(f found) ([]byte, error) {
 	}
 	defer d.life.RUnlock()
 	var room [maxStored]byte
-	data, err := d.values.get(d.stored(room[:0], f.written, f.entry.key()))
+	data, err := d.values.get(d.stored(room[:0], f.entry))
 	if err == nil && int64(len(data)) == f.size {
 		return data, nil
 	}

@@ -149,7 +149,7 @@ func mustHaveFiles(t *testing.T, d *Disk, e *entry) {
 		t.Errorf("executable copy: %v, the index says %b", err, kinds)
 	}
 	if e.small {
-		if _, err := d.values.get(d.stored(nil, e.written, e.key())); err != nil {
+		if _, err := d.values.get(d.stored(nil, e)); err != nil {
 			t.Error(err)
 		}
 	}

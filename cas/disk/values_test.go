@@ -51,7 +51,7 @@ func TestOlderValueOfOneName(t *testing.T) {
 	data := []byte("a blob that was stored twice")
 	k := newKey(d.Namespace("").id, put(t, d.Namespace(""), data))
 	e := d.index.blobs.get(k)
-	older, later := d.stored(nil, e.written-1, k), d.stored(nil, e.written, k)
+	older, later := appendName(appendTime(nil, e.written-1), e.name(), d.dirOf(e)), d.stored(nil, e)
 	value := make([]byte, sealLen+len(data))
 	seal(value, older, data)
 	if err := errors.Join(d.drain(t.Context()), d.values.db.Set(older, value, pebble.Sync)); err != nil {

@@ -2,7 +2,6 @@ package disk
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -57,7 +56,7 @@ func (d *Disk) writeBatch(ops []*op, bytes int64) {
 	err := d.apply(ops, bytes)
 	var lost []*entry
 	for _, o := range ops {
-		if o.entry == nil {
+		if o.gone {
 			continue
 		}
 		d.space.pending.Add(-o.size())
@@ -80,8 +79,8 @@ func (d *Disk) apply(ops []*op, bytes int64) (err error) {
 	defer func() { _ = b.Close() }() // it only gives memory back
 	var room [maxStored]byte
 	for _, o := range ops {
-		k := d.stored(room[:0], o.written, o.key)
-		if o.entry == nil {
+		k := d.stored(room[:0], o.entry)
+		if o.gone {
 			err = b.Delete(k, nil)
 		} else {
 			v := b.SetDeferred(len(k), sealLen+len(o.data))
@@ -102,20 +101,9 @@ func (d *Disk) apply(ops []*op, bytes int64) (err error) {
 // namespace, with its length, is in it.
 const maxStored = timeLen + maxKeyLen + 1 + 255
 
-// stored appends the key on the key-value side.
-func (d *Disk) stored(b []byte, written int64, k key) []byte {
-	return d.name(binary.BigEndian.AppendUint64(b, uint64(written)), k)
-}
-
-// name appends what of the key on the key-value side is not the time.
-func (d *Disk) name(b []byte, k key) []byte {
-	ns, n := uint64(0), uint(0)
-	for at := 1; ; at++ {
-		ns |= uint64(k[at]&0x7f) << n
-		if n += 7; k[at]&0x80 == 0 {
-			return k.name(b, d.namespaceDir(namespaceID(ns)))
-		}
-	}
+// stored appends the key of an entry on the key-value side.
+func (d *Disk) stored(b []byte, e *entry) []byte {
+	return appendName(appendTime(b, e.written), e.name(), d.dirOf(e))
 }
 
 // awaitRoom waits until the queue may grow. It fails at once while the
