@@ -467,8 +467,10 @@ func TestServerIsRestarted(t *testing.T) {
 	f.c.want(t, 0, []string{"build", "//genrules:left"})
 	address := strings.TrimPrefix(h.endpoint(t), "grpc://")
 	again := exec.Command(program(t), append(serveArgs(sidRoot(t), dataDir), "--listen="+address)...)
-	// By itself Bazel tries for 3 s, in which a busy machine may not start a server.
-	build := f.start(t, "build", "--remote_retries=20", "//faults:held", "//genrules:joined")
+	// By itself Bazel tries for 3 s, in which a busy machine may not start a server. What
+	// was stored in the last milliseconds may be lost, for which it has a flag as well.
+	build := f.start(t, "build", "--remote_retries=20", "--experimental_remote_cache_eviction_retries=3",
+		"//faults:held", "//genrules:joined")
 	awaitHeld(t)
 	h.kill(t)
 	startCommand(t, dataDir, again)

@@ -12,8 +12,9 @@ import (
 
 // linger is how long the writer waits for more to write at once, unless there is
 // enough or somebody waits for it: one large batch costs the key-value library a
-// third of many small ones. What waits is served from memory.
-const linger = 100 * time.Millisecond
+// third of many small ones. What waits is served from memory, and lost if the process
+// is killed, so that a build in progress may miss an output that it was told of.
+const linger = 5 * time.Millisecond
 
 // writeQueue hands the queue to the key-value library until ctx ends, and then
 // what is left.
