@@ -126,6 +126,7 @@ func TestPrefetchAndPut(t *testing.T) {
 	options := quick()
 	options.Retries = 20
 	r := newRig(t, newMemory(), options)
+	r.calls.latency = 50 * time.Millisecond // as in TestAllTogether
 	var ds []cas.Digest
 	for i := range 3000 {
 		ds = append(ds, put(t, r.behind, fmt.Appendf(nil, "input %d %s", i, random(byte(i), 2000))))
