@@ -20,7 +20,7 @@ type benchCasCmd struct {
 	Ceiling     bool          `help:"Measure in turns with it, in one run: a server with its store in memory, and one that only receives, hashes and sends."`
 	Only        []string      `help:"Rows to measure, by their names or how those begin." placeholder:"ROW"`
 	Duration    time.Duration `help:"How long each round of a row lasts." default:"1s"`
-	Rounds      int           `help:"Rounds of each row; the median one counts." default:"3"`
+	Rounds      int           `help:"Rounds of each row, after one that does not count; the median one does." default:"3"`
 	BlobSize    bytesFlag     `help:"Size of the blobs that are streamed." default:"64MiB"`
 	MessageSize bytesFlag     `help:"Bytes of a blob in each message that is sent." default:"1MiB"`
 	SmallSize   bytesFlag     `help:"Size of the blobs in batches." default:"1KiB"`
@@ -29,7 +29,7 @@ type benchCasCmd struct {
 	Directories int           `help:"Directories of the tree." default:"10000"`
 	StoreBytes  bytesFlag     `help:"What the servers that --ceiling starts may store, each." default:"2GiB"`
 	DataDir     string        `help:"Where --ceiling puts its own store; default: the directory for temporary files." type:"existingdir" placeholder:"DIR"`
-	Profile     string        `help:"Directory into which the servers that --ceiling starts write CPU profiles." type:"existingdir" placeholder:"DIR"`
+	Profile     string        `help:"Directory into which the servers that --ceiling starts write CPU profiles, one for each row." type:"existingdir" placeholder:"DIR"`
 	JSON        bool          `help:"Print JSON." name:"json"`
 }
 
@@ -95,17 +95,13 @@ type casResult struct {
 	Unit   string  `json:"unit"`
 }
 
-// measure goes through the rows, with all servers in each.
+// measure goes through the rows, with all servers in each. Those that it starts are new
+// in each row: what one of them has kept of another row's work is not what is measured.
 func (c *benchCasCmd) measure(ctx context.Context, rows []casRow) (results []casResult, err error) {
-	targets, err := c.targets(ctx)
-	defer func() { err = errors.Join(err, targets.end()) }()
-	if err != nil {
-		return nil, err
-	}
 	said := newProgress(os.Stderr)
 	for i, row := range rows {
 		end := said.following(fmt.Sprintf("%s, %d in flight, row %d of %d", row.name, row.inFlight, i+1, len(rows)))
-		r, err := c.measureRow(ctx, row, targets.all)
+		r, err := c.measureRow(ctx, row)
 		end()
 		if err != nil {
 			return nil, err
@@ -115,10 +111,18 @@ func (c *benchCasCmd) measure(ctx context.Context, rows []casRow) (results []cas
 	return results, nil
 }
 
-// measureRow measures the servers in turns, so that what else the machine does
-// meets them all.
-func (c *benchCasCmd) measureRow(ctx context.Context, row casRow, targets []*casTarget) ([]casResult, error) {
-	targets = slices.DeleteFunc(slices.Clone(targets), func(t *casTarget) bool { return t.null && !row.null })
+func (c *benchCasCmd) measureRow(ctx context.Context, row casRow) (results []casResult, err error) {
+	targets, err := c.targets(ctx, row)
+	defer func() { err = errors.Join(err, targets.end()) }()
+	if err != nil {
+		return nil, err
+	}
+	return c.compare(ctx, row, targets.all)
+}
+
+// compare measures the servers in turns, so that what else the machine does meets them
+// all. The first round does not count: in it they use their memory for the first time.
+func (c *benchCasCmd) compare(ctx context.Context, row casRow, targets []*casTarget) ([]casResult, error) {
 	work := make([]casWork, len(targets))
 	for i, t := range targets {
 		var err error
@@ -127,13 +131,15 @@ func (c *benchCasCmd) measureRow(ctx context.Context, row casRow, targets []*cas
 		}
 	}
 	rounds := make([][]measurement, len(targets))
-	for range c.Rounds {
+	for n := range 1 + c.Rounds {
 		for i, t := range targets {
 			m, err := row.round(ctx, work[i], c.Duration)
 			if err != nil {
 				return nil, fmt.Errorf("%s server: %w", t.name, err)
 			}
-			rounds[i] = append(rounds[i], m)
+			if n > 0 {
+				rounds[i] = append(rounds[i], m)
+			}
 		}
 	}
 	results := make([]casResult, len(targets))
