@@ -96,17 +96,30 @@ func TestManySmallProcesses(t *testing.T) {
 	}
 }
 
+// touch is a file that is there once something was written.
+type touch string
+
+// Write implements io.Writer.
+func (file touch) Write(p []byte) (int, error) {
+	return len(p), os.WriteFile(string(file), nil, 0o644)
+}
+
 // TestServerRunsOutOfMemory: an action can see to it that the kernel chooses the
-// exec server. Then all is over, and still it is known why.
+// exec server. Then all is over, and still it is known why, and what had arrived
+// by then is kept.
 func TestServerRunsOutOfMemory(t *testing.T) {
 	b := limited(t)
 	if b == nil {
 		return
 	}
 	r := start(t, b, runners.HostImage)
+	// What an action printed while the exec server had no turn is lost with it, so this
+	// one waits until its line is here.
+	cmd := shell("echo begun; until [ -e arrived ]; do sleep 0.01; done; " +
+		"echo 0 > /proc/self/oom_score_adj; i=0; while [ $i -lt 200 ]; do " + small + "i=$((i+1)); done; wait")
+	cmd.Dir = runners.ContainerWorkDir
 	var stdout strings.Builder
-	cmd := shell("echo begun; echo 0 > /proc/self/oom_score_adj; i=0; while [ $i -lt 200 ]; do " + small + "i=$((i+1)); done; wait")
-	res, err := r.Run(ctx(t), cmd, &stdout, io.Discard)
+	res, err := r.Run(ctx(t), cmd, io.MultiWriter(&stdout, touch(r.work("arrived"))), io.Discard)
 	if err != nil || res.Memory.Kills < 1 || res.Signal != syscall.SIGKILL || res.Duration <= 0 || stdout.String() != "begun\n" {
 		t.Errorf("%+v %v, printed %q", res, err, stdout.String())
 	}
