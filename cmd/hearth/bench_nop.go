@@ -17,7 +17,7 @@ type benchNopCmd struct {
 	Duration    time.Duration     `help:"How long to measure." default:"10s"`
 	Count       int               `help:"Stop after so many actions; 0: only --duration counts." default:"0"`
 	Warmup      int               `help:"Actions before, which do not count." default:"8"`
-	Property    map[string]string `help:"Platform properties of the action." placeholder:"NAME=VALUE"`
+	Property    map[string]string `help:"Platform properties of the action; without recycle-runner=true each has a container of its own." placeholder:"NAME=VALUE"`
 	Command     []string          `help:"What the action runs." default:"/bin/true"`
 	Cacheable   bool              `help:"Run another action each time, whose result goes into the action cache."`
 	Compare     bool              `help:"Start servers of its own and measure, in one run: the exec server, podman exec, and fork+exec on the host."`
