@@ -23,6 +23,12 @@ SID := $(ROOTS)/sid
 WHOLE := ./cmd/hearth/... ./runners/podman/...
 RACE = $(shell go list ./... | grep -vE '/(cmd/hearth|runners/podman|e2e)(/|$$)')
 
+# The kernel mounts files of a disk as input roots, and none of a tmpfs, which is
+# what /tmp is on many machines.
+ifeq ($(TMPDIR)$(shell stat -f -c %T /tmp),tmpfs)
+test-unit test-fuzz test-podman test-bazel: export TMPDIR := /var/tmp
+endif
+
 # How many seconds each fuzz target runs.
 FUZZTIME := 20
 

@@ -3,7 +3,7 @@
 #
 # Runs COMMAND inside the Debian root directory ROOT (made by sid-root.sh), in
 # a mount namespace of its own and with the host's network, so that a server
-# on 127.0.0.1 is reached from both sides. /tmp and /run are empty there.
+# on 127.0.0.1 is reached from both sides. /tmp, $TMPDIR and /run are empty there.
 # Every mount ends with the command. Needs root.
 #
 # Environment, all optional:
@@ -25,8 +25,11 @@ enter() {
   mount -t proc proc "$root/proc"
   mount --rbind /dev "$root/dev"
   mount --rbind /sys "$root/sys"
-  mount -t tmpfs -o mode=1777 tmpfs "$root/tmp"
   mount -t tmpfs -o mode=755 tmpfs "$root/run"
+  for dst in /tmp ${TMPDIR-}; do # so that no mount point is left
+    mkdir -p "$root$dst"
+    mount -t tmpfs -o mode=1777 tmpfs "$root$dst"
+  done
   for bind in /etc/resolv.conf /etc/hosts ${SID_BIND-}; do
     src=$(realpath "${bind%%:*}")
     dst=${bind#*:}
