@@ -97,7 +97,7 @@ func TestDoctorPull(t *testing.T) {
 	dataDir, name := t.TempDir(), address+"/team/tools"
 	pull := func(password string, flags ...string) *exec.Cmd {
 		cmd := self(t, append([]string{"doctor", "--data-dir=" + dataDir, "--registry-username=somebody", "--pull=docker://" + name}, flags...)...)
-		cmd.Env = append(cmd.Env, "CONTAINERS_REGISTRIES_CONF="+conf, registryPasswordEnv+"="+password)
+		cmd.Env = append(cmd.Env, "TERM=xterm", "NO_COLOR=", "CONTAINERS_REGISTRIES_CONF="+conf, registryPasswordEnv+"="+password)
 		return cmd
 	}
 	doctor := func(password string) (said string, err error) {
