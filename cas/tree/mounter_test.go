@@ -458,7 +458,7 @@ func TestMounterAfterCrash(t *testing.T) {
 	needRoot(t)
 	at := filepath.Dir(base)
 	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+t.Name()+"$")
-	cmd.Env = append(os.Environ(), "TREE_TEST_MOUNTER="+at)
+	cmd.Env = append(os.Environ(), "TREE_TEST_MOUNTER="+at, "TMPDIR="+at) // it cannot clean up
 	stdout, err := cmd.StdoutPipe()
 	must(t, err)
 	must(t, cmd.Start())
