@@ -140,6 +140,12 @@ func (s *kv) pebble(o kvOptions) *pebble.Options {
 		CompactionConcurrencyRange: func() (lower, upper int) { return 1, 1 },
 		BytesPerSync:               1 << 20,
 	}
+	// A memtable becomes one table with one file of values. By default it is sixteen of
+	// each, and to make so many files costs a third of what it takes to store a blob.
+	for level := range p.TargetFileSizes {
+		p.TargetFileSizes[level] = 2 * int64(o.memtable)
+	}
+	p.FlushSplitBytes = 4 * int64(o.memtable)
 	// Blobs are compressed already or too small for it to pay.
 	p.ApplyCompressionSettings(func() pebble.DBCompressionSettings { return pebble.DBCompressionNone })
 	p.Experimental.ValueSeparationPolicy = func() pebble.ValueSeparationPolicy {
