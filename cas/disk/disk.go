@@ -102,6 +102,7 @@ func (d *Disk) open(ctx context.Context) (err error) {
 	if d.space, err = newSpace(int(d.dir.Fd()), d.options.MinFreeBytes); err != nil {
 		return err
 	}
+	d.index.spans.size = spanSize(d.space.memtable, d.options.MaxBytes)
 	if d.files, err = newFiles(l.tmp(), d.options.faults); err != nil {
 		return err
 	}

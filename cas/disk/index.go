@@ -18,6 +18,7 @@ type index struct {
 	pins     map[key]int32
 	flights  map[key]*flight
 	queue    queue
+	spans    spans
 	max      int64
 	used     int64 // bytes of the blobs in the index
 	small    int64 // of them, those of values on the key-value side
@@ -245,11 +246,14 @@ func (x *index) drop(e *entry) bool {
 		return false
 	}
 	x.dropLocked(e)
+	if e.small { // what is damaged must not be there after the next start
+		x.queue.addLocked(&op{entry: e, gone: true})
+	}
 	return true
 }
 
-// dropLocked forgets an entry. What is on the key-value side is deleted there;
-// files are the caller's to remove.
+// dropLocked forgets an entry. What is on the key-value side is cleared there in
+// time; files are the caller's to remove.
 func (x *index) dropLocked(e *entry) {
 	x.used -= e.charge()
 	if e.suspect {
@@ -261,7 +265,19 @@ func (x *index) dropLocked(e *entry) {
 	x.blobs.remove(e)
 	if e.small {
 		x.small -= charge(e.size, true)
-		x.queue.addLocked(&op{entry: e, gone: true})
+		x.spans.died(e.written, charge(e.size, true))
+		if c, ok := x.spans.clear(e.written, max(2*x.spans.size, x.small/8)); ok {
+			x.queue.addLocked(&op{clear: &c})
+		}
+	}
+}
+
+// clearAll has all that is dead cleared on the key-value side.
+func (x *index) clearAll() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for _, c := range x.spans.takeAll() {
+		x.queue.addLocked(&op{clear: &c})
 	}
 }
 

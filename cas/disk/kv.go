@@ -181,6 +181,11 @@ var errBadRecord = errors.New("the stored value is damaged")
 // sync makes all that was written durable, without its log.
 func (s *kv) sync() error { return s.db.Flush() }
 
+// excise drops all keys of a stretch of time without a look at them.
+func (s *kv) excise(from, to int64) error {
+	return s.db.Excise(context.Background(), pebble.KeyRange{Start: appendTime(nil, from), End: appendTime(nil, to)})
+}
+
 // reclaim gives the space of deleted values back to the file system. It ends
 // when compactions are stopped: there may be no room for it for ever.
 func (s *kv) reclaim() error {

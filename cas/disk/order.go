@@ -25,15 +25,12 @@ const (
 	orderInterval = 10 * time.Minute
 )
 
-// used returns when a blob was used, in Unix nanoseconds. Of one that the order
-// does not know it is only known that it is younger. 0: there is no order.
+// used returns when a blob was used, in Unix nanoseconds. 0: the order does not know it.
+// If it is older it had been evicted, and was not cleared before the end of the last run.
 func (o order) used(fingerprint uint64) int64 {
-	if o.at.IsZero() {
-		return 0
-	}
 	rank, ok := o.rank[fingerprint]
 	if !ok {
-		return o.at.UnixNano()
+		return 0
 	}
 	return o.at.UnixNano() - int64(len(o.rank)) + int64(rank)
 }

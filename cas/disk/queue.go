@@ -1,12 +1,17 @@
 package disk
 
-// op is a change of the key-value side: the value of an entry to set or to delete.
+// op is a change of the key-value side: the value of an entry to set or to delete, or
+// many that are to be cleared.
 type op struct {
 	entry *entry // whose name and time are the key
 	data  []byte
-	gone  bool // delete
-	done  bool // it is on the key-value side; guarded by index.mu
+	gone  bool     // delete
+	done  bool     // it is on the key-value side; guarded by index.mu
+	clear *stretch // instead of an entry
 }
+
+// sets reports whether the op stores a value.
+func (o *op) sets() bool { return !o.gone && o.clear == nil }
 
 // size is about what an op takes in memory, and in the library's log.
 func (o *op) size() int64 { return int64(len(o.data)) + valueOverhead }
@@ -46,7 +51,7 @@ func (q *queue) addLocked(o *op) {
 	q.waiting += o.size()
 	q.bytes += o.size()
 	q.added++
-	if !o.gone {
+	if o.sets() {
 		o.entry.pending = o
 	}
 	if len(q.ops) == 1 {
@@ -84,7 +89,7 @@ func (x *index) wrote(ops []*op) {
 	defer x.mu.Unlock()
 	for _, o := range ops {
 		x.queue.bytes -= o.size()
-		if o.entry.pending == o {
+		if o.sets() && o.entry.pending == o {
 			o.done = true
 			x.keepLocked(o)
 		}

@@ -77,6 +77,7 @@ func (d *Disk) awaitReclaim() {
 	done, own := d.reclaimer.begin()
 	if own {
 		d.writing.Go(func() {
+			d.index.clearAll()
 			err := d.drain(context.Background())
 			if err == nil {
 				err = d.values.reclaim()

@@ -16,6 +16,7 @@ func (s *scan) values(ctx context.Context) error {
 		return err
 	}
 	s.found, s.odd = nil, 0
+	d.index.spans.list = nil
 	d.options.Logger.Error("the small blobs and action results in the store are damaged beyond use and were dropped; uploads heal it",
 		slog.String("dir", d.layout.values()), slog.Any("error", err))
 	closed := d.values
@@ -62,6 +63,7 @@ func (s *scan) readKeys(ctx context.Context) (err error) {
 		}
 		e := newEntry(k.in(ns), size)
 		e.written, e.small = k.written, true
+		s.disk.index.spans.add(e.written, charge(size, true))
 		s.found = append(s.found, scanned{entry: e, used: max(e.written, s.order.used(fingerprint(k.name)))})
 		if err := ctx.Err(); err != nil {
 			return err

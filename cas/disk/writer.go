@@ -42,11 +42,17 @@ func (d *Disk) writeQueue(ctx context.Context) {
 func (d *Disk) writeQueued() {
 	for ops := d.index.takeQueue(); len(ops) > 0; {
 		n, bytes := 0, int64(0)
-		for n < len(ops) && bytes < enough {
+		for n < len(ops) && bytes < enough && ops[n].clear == nil {
 			bytes += ops[n].size()
 			n++
 		}
-		d.writeBatch(ops[:n], bytes)
+		if n == 0 {
+			n = 1
+			d.warnIf("clear what was evicted; it takes space until then", d.clear(*ops[0].clear))
+			d.index.wrote(ops[:n])
+		} else {
+			d.writeBatch(ops[:n], bytes)
+		}
 		ops = ops[n:]
 	}
 }
@@ -57,7 +63,7 @@ func (d *Disk) writeBatch(ops []*op, bytes int64) {
 	err := d.apply(ops, bytes)
 	var lost []*entry
 	for _, o := range ops {
-		if o.gone {
+		if !o.sets() {
 			continue
 		}
 		d.space.pending.Add(-o.size())

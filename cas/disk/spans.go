@@ -1,0 +1,115 @@
+package disk
+
+import (
+	"cmp"
+	"math"
+	"slices"
+)
+
+// span is a stretch of time in which values were stored: they lie side by side on the
+// key-value side (seal.go). One that is evicted stays there until nothing of its span is
+// wanted, which the library then drops by the file. A deletion for each would be stored
+// like a value, and merged with what it deletes: that takes longer than storing it did.
+type span struct {
+	from  int64 // to where the next one begins
+	bytes int64 // of values that were stored in it
+	live  int   // values that are in the index
+	dead  int64 // bytes of those that are not, and not deleted either
+}
+
+// spans are those that have something in them, in order: the last one gets what is
+// stored. They are guarded by index.mu.
+type spans struct {
+	list []*span
+	size int64 // with which a span is full: about what the library makes a table of
+	dead int64 // bytes, in all
+}
+
+// stretch is what is to be cleared on the key-value side, from one time to another.
+type stretch struct {
+	from, to int64
+	whole    bool // all of it; otherwise what is not in the index
+}
+
+// spanSize is how large spans are where the library makes tables of a size, for a budget
+// (0: as large as the file system).
+func spanSize(table uint64, budget int64) int64 {
+	if budget == 0 {
+		return int64(table)
+	}
+	return min(int64(table), budget/16)
+}
+
+// add counts a value, which is younger than all before.
+func (s *spans) add(written, bytes int64) {
+	last := len(s.list) - 1
+	if last < 0 || s.list[last].bytes >= s.size {
+		s.list = append(s.list, &span{from: written})
+		last++
+	}
+	s.list[last].bytes += bytes
+	s.list[last].live++
+}
+
+// died counts a value that has left the index.
+func (s *spans) died(written, bytes int64) {
+	p := s.list[s.find(written)]
+	p.live--
+	p.dead += bytes
+	s.dead += bytes
+}
+
+// find returns which span a value is in.
+func (s *spans) find(written int64) int {
+	n, exact := slices.BinarySearchFunc(s.list, written, func(p *span, t int64) int { return cmp.Compare(p.from, t) })
+	if !exact {
+		n--
+	}
+	return n
+}
+
+// clear returns what to clear now that a value has died: its span if all of it is dead,
+// and the span with most dead in it if all have more than allowed.
+func (s *spans) clear(written, allowed int64) (c stretch, ok bool) {
+	n := s.find(written)
+	if n < len(s.list)-1 && s.list[n].live == 0 {
+		return s.take(n), true
+	}
+	if s.dead <= allowed {
+		return stretch{}, false
+	}
+	for i, p := range s.list {
+		if p.dead > s.list[n].dead {
+			n = i
+		}
+	}
+	return s.take(n), true
+}
+
+// take returns what to clear in a span, after which nothing in it is dead.
+func (s *spans) take(n int) stretch {
+	p, c := s.list[n], stretch{from: s.list[n].from, to: math.MaxInt64}
+	if n < len(s.list)-1 {
+		c.to, c.whole = s.list[n+1].from, p.live == 0
+	}
+	s.dead -= p.dead
+	p.dead = 0
+	if c.whole {
+		s.list = slices.Delete(s.list, n, n+1)
+	}
+	return c
+}
+
+// takeAll is take for all spans with something dead in them.
+func (s *spans) takeAll() (all []stretch) {
+	for n := 0; n < len(s.list); n++ {
+		if s.list[n].dead == 0 {
+			continue
+		}
+		all = append(all, s.take(n))
+		if all[len(all)-1].whole {
+			n-- // it is out of the list
+		}
+	}
+	return all
+}

@@ -1,0 +1,149 @@
+package disk
+
+import (
+	"encoding/binary"
+	"math/rand/v2"
+	"slices"
+	"testing"
+)
+
+// storedKeys returns the names of what is on the key-value side, evicted or not.
+func storedKeys(t *testing.T, d *Disk) (names []string) {
+	t.Helper()
+	if err := d.drain(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	it, err := d.values.db.NewIter(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for more := it.First(); more; more = it.Next() {
+		names = append(names, string(it.Key()))
+	}
+	if err := it.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return names
+}
+
+// mustHoldAll checks that what is in the index is on the key-value side, whole, and how
+// much else is there.
+func mustHoldAll(t *testing.T, d *Disk) {
+	t.Helper()
+	stored := storedKeys(t, d)
+	entries := d.index.oldestFirst()
+	for _, e := range entries {
+		k := d.stored(nil, e)
+		if _, err := d.values.get(k); err != nil {
+			t.Fatalf("%v: %v", e.key(), err)
+		}
+		if !slices.Contains(stored, string(k)) {
+			t.Fatalf("%v is not on the key-value side", e.key())
+		}
+	}
+	x := d.index
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	each := charge(fillSize, true)
+	// A sweep also takes what died after it was asked for.
+	if dead := int64(len(stored)-len(entries)) * each; dead > x.spans.dead || dead > x.small/8+3*x.spans.size {
+		t.Errorf("%d bytes on the key-value side are dead, of which %d are known, beside %d", dead, x.spans.dead, x.small)
+	}
+}
+
+const fillSize = 1 << 10
+
+func numbered(n int) []byte {
+	return binary.BigEndian.AppendUint64(make([]byte, fillSize-8, fillSize), uint64(n))
+}
+
+// What is evicted goes with all that was stored at its time, and what is used stays.
+func TestEvictedValuesGo(t *testing.T) {
+	options := Options{Dir: t.TempDir(), MaxBytes: 1 << 20}
+	const all = 5000
+	for name, used := range map[string]int{"in order": all, "but for some that are used": 40} { // each so many
+		t.Run(name, func(t *testing.T) {
+			options.Dir = t.TempDir()
+			d := open(t, options)
+			s := d.Namespace("")
+			for n := range all {
+				put(t, s, numbered(n))
+				for i := used; n%200 == 199 && i <= n; i += used {
+					mustHold(t, s, numbered(i))
+				}
+				if n%1000 == 999 {
+					mustHoldAll(t, d)
+				}
+			}
+			if is := d.Stats(); is.Evicted < all-1000 || is.Bytes > options.MaxBytes {
+				t.Errorf("%+v", is)
+			}
+			kept := d.index.oldestFirst()
+			mustClose(t, d)
+			// What was dead is no younger than before.
+			d = open(t, options)
+			mustHoldAll(t, d)
+			for _, e := range kept {
+				if d.index.blobs.get(e.key()) == nil {
+					t.Fatalf("%v gave way to what had been evicted", e.key())
+				}
+			}
+		})
+	}
+}
+
+// Whatever dies in whatever order, all that is dead is cleared once, and nothing else.
+func TestSpans(t *testing.T) {
+	r := rand.New(rand.NewPCG(7, 7))
+	s := spans{size: 100}
+	state := make(map[int64]int) // of a time: 1 alive, 2 dead, 3 cleared
+	check := func(c stretch) {
+		for at, is := range state {
+			switch {
+			case at < c.from || at >= c.to || is == 3:
+			case is == 2:
+				state[at] = 3
+			case c.whole:
+				t.Fatalf("%+v has what is alive at %d", c, at)
+			}
+		}
+	}
+	var now int64
+	var alive []int64
+	for range 20_000 {
+		if len(alive) < 300 {
+			now += 1 + r.Int64N(5)
+			s.add(now, 10)
+			state[now] = 1
+			alive = append(alive, now)
+			continue
+		}
+		n := min(r.IntN(len(alive)), r.IntN(40))
+		at := alive[n]
+		alive = slices.Delete(alive, n, n+1)
+		state[at] = 2
+		s.died(at, 10)
+		if c, ok := s.clear(at, 300); ok {
+			check(c)
+		}
+		var dead int64
+		for at, is := range state {
+			if is == 2 {
+				dead += 10
+			} else if is == 3 {
+				delete(state, at)
+			}
+		}
+		if dead != s.dead || dead > 400 {
+			t.Fatalf("%d bytes are dead, by the spans %d", dead, s.dead)
+		}
+	}
+	for _, c := range s.takeAll() {
+		check(c)
+	}
+	for at, is := range state {
+		if is == 2 {
+			t.Errorf("what died at %d is still there", at)
+		}
+	}
+}
