@@ -17,6 +17,7 @@ func (s *Store) PutAll(ctx context.Context, cs []*cas.Content) []error {
 	errs := make([]error, len(cs))
 	values := make([]value, 0, len(cs))
 	at := make([]int, 0, len(cs)) // whose values they are
+	names := make([]byte, 0, len(cs)*keyRoom)
 	for i, c := range cs {
 		d := c.Digest()
 		switch {
@@ -30,7 +31,9 @@ func (s *Store) PutAll(ctx context.Context, cs []*cas.Content) []error {
 				errs[i] = fmt.Errorf("store blob %v: %w", d, err)
 				continue
 			}
-			values = append(values, value{key: newKey(s.id, d), data: data})
+			from := len(names)
+			names = appendKey(names, s.id, d)
+			values = append(values, value{name: names[from:], data: data})
 			at = append(at, i)
 		}
 	}

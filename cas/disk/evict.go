@@ -45,7 +45,11 @@ func (x *index) evictLocked(bytes int64, victims []victim) []victim {
 		bytes -= c.count() * blocksOf(c.entry.size)
 		victims = append(victims, x.evictCopiesLocked(c))
 	}
-	for bytes > 0 {
+	var soon [ahead]uint32
+	for n := 0; bytes > 0; n++ {
+		if n%ahead == 0 {
+			x.blobs.touchOldest(soon[:])
+		}
 		e := x.blobs.oldest()
 		if e == nil {
 			break

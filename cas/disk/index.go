@@ -39,7 +39,7 @@ type entry struct {
 	small   bool   // on the key-value side, no file
 	suspect bool   // check the hash before use
 	number  uint32 // in the table, as all of these
-	same    uint32 // the next entry with the same hash
+	tag     uint32 // by which the table finds it
 	prev    uint32 // in the ring
 	next    uint32
 	rest    *[maxKeyLen - keyRoom]byte // of a long key
@@ -57,7 +57,7 @@ type entry struct {
 const keyRoom = 40
 
 // newEntry makes an entry that is not in the index yet.
-func newEntry(k key, size int64) *entry {
+func newEntry[K key | []byte](k K, size int64) *entry {
 	e := &entry{size: size, keyLen: uint8(len(k))}
 	if n := copy(e.start[:], k); n < len(k) {
 		e.rest = new([maxKeyLen - keyRoom]byte)
@@ -190,16 +190,19 @@ func (x *index) useAll(ns namespaceID, ds []cas.Digest, got func(i int, p presen
 	// The keys are made before the lock is taken, and on the stack.
 	var space [findChunk * maxKeyLen]byte
 	var ends [findChunk]int
+	var tags [findChunk]uint32
 	keys := space[:0]
 	for i, d := range ds {
+		from := len(keys)
 		keys = appendKey(keys, ns, d)
-		ends[i] = len(keys)
+		ends[i], tags[i] = len(keys), x.blobs.tag(keys[from:])
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	x.blobs.touch(tags[:len(ds)])
 	from := 0
 	for i := range ds {
-		e := x.blobs.find(keys[from:ends[i]])
+		e := x.blobs.find(tags[i], keys[from:ends[i]])
 		got(i, x.useLocked(e), e)
 		from = ends[i]
 	}

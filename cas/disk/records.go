@@ -51,7 +51,7 @@ func (r *Records) Put(ctx context.Context, d cas.Digest, data []byte) error {
 	if data == nil {
 		data = []byte{} // which is a value
 	}
-	values := [1]value{{key: newRecordKey(r.id, d), data: data, replace: true}}
+	values := [1]value{{name: []byte(newRecordKey(r.id, d)), data: data, replace: true}}
 	r.disk.putValues(ctx, values[:])
 	if err := values[0].err; err != nil {
 		return fmt.Errorf("store the record of %v: %w", d, spaceError(err))

@@ -15,7 +15,7 @@ const splitSize = 32 << 10
 
 // value is a small blob or a record on its way in.
 type value struct {
-	key     key
+	name    []byte // the key in the index
 	data    []byte
 	replace bool // a value that is there already
 	err     error
@@ -59,11 +59,18 @@ func (d *Disk) queueValues(values []value) error {
 func (x *index) addValues(values []value) (queued int64, victims []victim) {
 	now := time.Now()
 	ops := make([]op, len(values)) // which go together, too
+	tags := make([]uint32, len(values))
+	for i, v := range values {
+		tags[i] = x.blobs.tag(v.name)
+	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	for i := range values {
+		if i%ahead == 0 {
+			x.blobs.touch(tags[i:min(len(tags), i+ahead)])
+		}
 		v := &values[i]
-		e := x.blobs.get(v.key)
+		e := x.blobs.find(tags[i], v.name)
 		if p := x.useLocked(e); (p == present && !v.replace) || (e != nil && !e.small) {
 			continue // a file in doubt is checked when it is used
 		}
@@ -76,7 +83,7 @@ func (x *index) addValues(values []value) (queued int64, victims []victim) {
 		if e != nil && x.blobs.has(e) { // eviction may have taken it
 			x.replaceLocked(e, int64(len(v.data)))
 		} else {
-			e = newEntry(v.key, int64(len(v.data)))
+			e = newEntry(v.name, int64(len(v.data)))
 			// Each is later than the one before, so that they are in order.
 			e.written, e.small = max(now.UnixNano(), x.latest+1), true
 			x.addLocked(e)
@@ -175,7 +182,7 @@ func (s *Store) putSmall(ctx context.Context, c *cas.Content) error {
 	if err != nil {
 		return err
 	}
-	values := [1]value{{key: k, data: data}}
+	values := [1]value{{name: []byte(k), data: data}}
 	s.disk.putValues(ctx, values[:])
 	return values[0].err
 }

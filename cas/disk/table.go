@@ -1,15 +1,25 @@
 package disk
 
-import "hash/maphash"
+import (
+	"hash/maphash"
+	"math"
+	"math/bits"
+)
 
 // table finds entries by their keys. There can be millions of them, at which the garbage
 // collector looks over and over: it has one pointer to follow for each, since keys are
-// part of their entries, and links and the map know entries by their numbers.
+// part of their entries, and links and slots know entries by their numbers.
+//
+// Nearly every look at it waits for memory, so that one place has to do: a slot is eight
+// bytes, a number behind a tag (half of a hash), and free slots follow full ones soon
+// (linear probing). The upper bits of the tag say where to begin.
 type table struct {
 	seed    maphash.Seed
-	bits    uint64            // of hashes: fewer make many keys share one
-	first   map[uint64]uint32 // of the entries with a hash, which same goes on from
-	entries []*entry          // by number; nil: free
+	bits    uint32   // of tags: fewer make many keys share one
+	slots   []uint64 // a power of two; 0: free
+	shift   int      // makes a tag the number of a slot
+	touched uint64   // keeps the compiler from leaving out what touch does
+	entries []*entry // by number; nil: free
 	free    []uint32
 }
 
@@ -17,34 +27,76 @@ const (
 	none    uint32 = 0 // is no entry
 	head    uint32 = 1 // of the ring is none either
 	numbers        = 2 // begin those of entries
+
+	tagBits  = 32
+	minSlots = 64
 )
 
 func newTable(room int) table {
 	t := table{
 		seed:    maphash.MakeSeed(),
-		bits:    ^uint64(0),
-		first:   make(map[uint64]uint32, room),
+		bits:    math.MaxUint32,
 		entries: make([]*entry, numbers, numbers+room),
 	}
 	t.entries[head] = &entry{number: head, prev: head, next: head}
+	t.grow(room)
 	return t
 }
 
-func (t *table) hash(name []byte) uint64 { return maphash.Bytes(t.seed, name) & t.bits }
+// grow makes slots for so many entries.
+func (t *table) grow(room int) {
+	size := minSlots
+	for 3*room > 2*size {
+		size *= 2
+	}
+	old := t.slots
+	t.slots, t.shift = make([]uint64, size), tagBits-bits.TrailingZeros(uint(size))
+	for _, s := range old {
+		if s != 0 {
+			t.put(s)
+		}
+	}
+}
+
+func slot(tag, number uint32) uint64 { return uint64(tag)<<tagBits | uint64(number) }
+
+func tagOf(slot uint64) uint32 { return uint32(slot >> tagBits) }
+
+// tag is what the slot of a key is found by.
+func (t *table) tag(name []byte) uint32 { return uint32(maphash.Bytes(t.seed, name)) & t.bits }
+
+// home is where the search for a tag begins.
+func (t *table) home(tag uint32) int { return int(tag >> t.shift) }
+
+func (t *table) after(i int) int { return (i + 1) & (len(t.slots) - 1) }
+
+// ahead is how many slots are worth to be touched at once.
+const ahead = 64
+
+// touch has the processor bring slots that are needed soon all at the same time, where a
+// search for each waits for its own.
+func (t *table) touch(tags []uint32) {
+	var all uint64
+	for _, tag := range tags {
+		all |= t.slots[t.home(tag)]
+	}
+	t.touched = all
+}
 
 func (t *table) get(k key) *entry {
 	var room [maxKeyLen]byte
-	return t.find(append(room[:0], k...))
+	name := append(room[:0], k...)
+	return t.find(t.tag(name), name)
 }
 
 // find is get for a key in bytes.
-func (t *table) find(name []byte) *entry {
-	for n := t.first[t.hash(name)]; n != none; {
-		e := t.entries[n]
-		if e.is(name) {
-			return e
+func (t *table) find(tag uint32, name []byte) *entry {
+	for i := t.home(tag); t.slots[i] != 0; i = t.after(i) {
+		if s := t.slots[i]; tagOf(s) == tag {
+			if e := t.entries[uint32(s)]; e.is(name) {
+				return e
+			}
 		}
-		n = e.same
 	}
 	return nil
 }
@@ -63,27 +115,39 @@ func (t *table) add(e *entry) {
 		e.number = uint32(len(t.entries))
 		t.entries = append(t.entries, e)
 	}
-	h := t.hash(e.name())
-	e.same, t.first[h] = t.first[h], e.number
+	if 3*t.len() > 2*len(t.slots) {
+		t.grow(len(t.slots))
+	}
+	e.tag = t.tag(e.name())
+	t.put(slot(e.tag, e.number))
+}
+
+// put fills the first free slot from the home of a tag on.
+func (t *table) put(s uint64) {
+	i := t.home(tagOf(s))
+	for t.slots[i] != 0 {
+		i = t.after(i)
+	}
+	t.slots[i] = s
 }
 
 // remove takes out an entry, which must be in no ring.
 func (t *table) remove(e *entry) {
-	h := t.hash(e.name())
-	if first := t.first[h]; first != e.number {
-		before := t.entries[first]
-		for before.same != e.number {
-			before = t.entries[before.same]
-		}
-		before.same = e.same
-	} else if e.same != none {
-		t.first[h] = e.same
-	} else {
-		delete(t.first, h)
+	i := t.home(e.tag)
+	for t.slots[i] != slot(e.tag, e.number) {
+		i = t.after(i)
 	}
+	// What lies behind the gap moves into it, unless it would lie before its home.
+	for j := t.after(i); t.slots[j] != 0; j = t.after(j) {
+		home := t.home(tagOf(t.slots[j]))
+		if mask := len(t.slots) - 1; (j-home)&mask >= (j-i)&mask {
+			t.slots[i], i = t.slots[j], j
+		}
+	}
+	t.slots[i] = 0
 	t.entries[e.number] = nil
 	t.free = append(t.free, e.number)
-	e.number, e.same = none, none
+	e.number = none
 }
 
 // link puts an entry at the front of the ring.
@@ -115,4 +179,14 @@ func (t *table) entry(n uint32) *entry {
 		return nil
 	}
 	return t.entries[n]
+}
+
+// touchOldest is touch for entries at the end of the ring.
+func (t *table) touchOldest(tags []uint32) {
+	n := 0
+	for e := t.oldest(); e != nil && n < len(tags); e = t.newer(e) {
+		tags[n] = e.tag
+		n++
+	}
+	t.touch(tags[:n])
 }
