@@ -70,6 +70,9 @@ func openKV(o kvOptions) (*kv, error) {
 }
 
 func (s *kv) open(o kvOptions) (err error) {
+	if err := removeAll(o.dir, sparePrefix+"*"); err != nil { // which a crash left
+		return err
+	}
 	s.db, err = pebble.Open(o.dir, s.pebble(o))
 	return err
 }
@@ -204,7 +207,8 @@ func (s *kv) close() error {
 		return fmt.Errorf("the latest small blobs and action results may be lost: %w", err)
 	}
 	s.fs.compactions.stop()
-	return s.db.Close()
+	err := s.db.Close()
+	return errors.Join(err, s.fs.spares.remove(s.fs.FS))
 }
 
 // kvLogger is what the library tells.

@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"golang.org/x/sys/unix"
 )
 
 // pieceSize is how many bytes of a table or a file of values are handed to the kernel at
@@ -16,7 +17,9 @@ const pieceSize = 64 << 10
 // SyncTo is asked for lies a megabyte behind what was written: it is in the kernel.
 type pieces struct {
 	*waitFile
-	buf *bufio.Writer // nil once the file is closed
+	buf     *bufio.Writer // nil once the file is closed
+	written int64
+	reused  bool // what the file held before may lie behind what is written
 }
 
 func (w *waitFS) inPieces(f vfs.File) *pieces {
@@ -24,18 +27,21 @@ func (w *waitFS) inPieces(f vfs.File) *pieces {
 	if !ok {
 		buf = bufio.NewWriterSize(nil, pieceSize)
 	}
-	p := &pieces{&waitFile{File: f, fs: w}, buf}
+	p := &pieces{waitFile: &waitFile{File: f, fs: w}, buf: buf}
 	buf.Reset(p.waitFile)
 	return p
 }
 
 // Write implements io.Writer.
-func (p *pieces) Write(b []byte) (int, error) { return p.buf.Write(b) }
+func (p *pieces) Write(b []byte) (n int, err error) {
+	n, err = p.buf.Write(b)
+	p.written += int64(n)
+	return n, err
+}
 
 // Sync implements vfs.File.
 func (p *pieces) Sync() error {
-	p.hasty = false
-	if err := p.buf.Flush(); err != nil {
+	if err := p.finish(); err != nil {
 		return err
 	}
 	return p.waitFile.Sync()
@@ -43,11 +49,21 @@ func (p *pieces) Sync() error {
 
 // SyncData implements vfs.File.
 func (p *pieces) SyncData() error {
-	p.hasty = false
-	if err := p.buf.Flush(); err != nil {
+	if err := p.finish(); err != nil {
 		return err
 	}
 	return p.waitFile.SyncData()
+}
+
+// finish makes the file what was written, which may fail only for good.
+func (p *pieces) finish() error {
+	p.hasty = false
+	if err := p.buf.Flush(); err != nil || !p.reused {
+		return err
+	}
+	return p.fs.do(func() error {
+		return ignoringEINTR(func() error { return unix.Ftruncate(int(p.Fd()), p.written) })
+	})
 }
 
 // Close implements io.Closer.

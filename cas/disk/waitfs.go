@@ -28,6 +28,7 @@ type waitFS struct {
 	onTrouble   func()
 	compactions *compactions
 	buffers     sync.Pool // of *bufio.Writer, for pieces
+	spares      spares
 }
 
 // trouble returns the error that keeps a write waiting, if any.
@@ -110,11 +111,17 @@ func (w *waitFS) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) 
 		}
 		return w.compactions.watch(w.inPieces(f)), nil
 	case flush:
+		spare, reused := w.spares.take(name)
+		if reused {
+			create = w.reuse(spare, name, c)
+		}
 		f, err := w.open(create)
 		if err != nil {
 			return nil, err
 		}
-		return w.inPieces(f), nil
+		p := w.inPieces(f)
+		p.reused = reused
+		return p, nil
 	}
 	return w.file(name, create)
 }
@@ -129,18 +136,23 @@ func (w *waitFS) OpenDir(name string) (vfs.File, error) {
 	return w.file(name, func() (vfs.File, error) { return w.FS.OpenDir(name) })
 }
 
-// ReuseForWrite implements vfs.FS. It renames and opens: if only the second
-// failed, the file has its new name when this is tried again.
+// ReuseForWrite implements vfs.FS.
 func (w *waitFS) ReuseForWrite(oldname, newname string, c vfs.DiskWriteCategory) (vfs.File, error) {
+	return w.file(newname, w.reuse(oldname, newname, c))
+}
+
+// reuse renames and opens: if only the second failed, the file has its new name when this
+// is tried again.
+func (w *waitFS) reuse(oldname, newname string, c vfs.DiskWriteCategory) func() (vfs.File, error) {
 	again := false
-	return w.file(newname, func() (vfs.File, error) {
+	return func() (vfs.File, error) {
 		f, err := w.FS.ReuseForWrite(oldname, newname, c)
 		if again && errors.Is(err, fs.ErrNotExist) {
 			return w.FS.Create(newname, c)
 		}
 		again = true
 		return f, err
-	})
+	}
 }
 
 // Link implements vfs.FS.
@@ -155,6 +167,9 @@ func (w *waitFS) Rename(oldname, newname string) error {
 
 // Remove implements vfs.FS.
 func (w *waitFS) Remove(name string) error {
+	if w.spares.keep(w.FS, name) {
+		return nil
+	}
 	return w.do(func() error { return w.FS.Remove(name) })
 }
 
