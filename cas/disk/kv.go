@@ -103,6 +103,9 @@ const (
 	// log on the disk.
 	memtables  = 3
 	blockCache = 16 << 20
+	// valueBlock is what is read at once. Smaller ones take longer to write, and are no
+	// quicker to read from files of the size of a memtable, whose indexes grow.
+	valueBlock = 16 << 10
 	// maxValues is how many files of values a table refers to before they are
 	// put together: a read touches one of them, so many do no harm, and to put
 	// them together copies all values. Where space is wanted, dead values among
@@ -147,6 +150,7 @@ func (s *kv) pebble(o kvOptions) *pebble.Options {
 	// each, and to make so many files costs a third of what it takes to store a blob.
 	for level := range p.TargetFileSizes {
 		p.TargetFileSizes[level] = 2 * int64(o.memtable)
+		p.Levels[level].BlockSize = valueBlock
 	}
 	p.FlushSplitBytes = 4 * int64(o.memtable)
 	// Blobs are compressed already or too small for it to pay.

@@ -75,7 +75,7 @@ func (x *index) takeQueue() []*op {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	ops := x.queue.ops
-	x.queue.ops, x.queue.waiting = nil, 0
+	x.queue.ops, x.queue.waiting = make([]*op, 0, len(ops)), 0
 	select {
 	case <-x.queue.hurry: // which was about these
 	default:

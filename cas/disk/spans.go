@@ -59,8 +59,11 @@ func (s *spans) died(written, bytes int64) {
 	s.dead += bytes
 }
 
-// find returns which span a value is in.
+// find returns which span a value is in: the oldest, most often.
 func (s *spans) find(written int64) int {
+	if len(s.list) > 1 && written < s.list[1].from {
+		return 0
+	}
 	n, exact := slices.BinarySearchFunc(s.list, written, func(p *span, t int64) int { return cmp.Compare(p.from, t) })
 	if !exact {
 		n--

@@ -51,7 +51,7 @@ func (d *Disk) writeQueued() {
 			d.warnIf("clear what was evicted; it takes space until then", d.clear(*ops[0].clear))
 			d.index.wrote(ops[:n])
 		} else {
-			d.writeBatch(ops[:n], bytes)
+			d.writeBatch(ops[:n], bytes, n == len(ops))
 		}
 		ops = ops[n:]
 	}
@@ -59,8 +59,8 @@ func (d *Disk) writeQueued() {
 
 // writeBatch applies ops. If the library refuses them the values are dropped:
 // nobody finds them after a restart, so nobody may find them now.
-func (d *Disk) writeBatch(ops []*op, bytes int64) {
-	err := d.apply(ops, bytes)
+func (d *Disk) writeBatch(ops []*op, bytes int64, last bool) {
+	err := d.apply(ops, bytes, last)
 	var lost []*entry
 	for _, o := range ops {
 		if !o.sets() {
@@ -81,7 +81,7 @@ func (d *Disk) writeBatch(ops []*op, bytes int64) {
 	}
 }
 
-func (d *Disk) apply(ops []*op, bytes int64) (err error) {
+func (d *Disk) apply(ops []*op, bytes int64, last bool) (err error) {
 	b := d.values.db.NewBatchWithSize(int(bytes))
 	defer func() { _ = b.Close() }() // it only gives memory back
 	var room [maxStored]byte
@@ -98,6 +98,9 @@ func (d *Disk) apply(ops []*op, bytes int64) (err error) {
 		if err != nil {
 			return fmt.Errorf("collect small blobs: %w", err)
 		}
+	}
+	if !last {
+		return d.values.db.Apply(b, pebble.NoSync)
 	}
 	// Which hands it to the kernel and no further (waitFS): what a crash of the
 	// process loses is in the queue.
