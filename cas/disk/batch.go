@@ -54,7 +54,7 @@ func (s *Store) GetAll(ctx context.Context, ds []cas.Digest) ([][]byte, []error)
 	var chunk [findChunk]found
 	for from := 0; from < len(ds); from += findChunk {
 		part := ds[from:min(len(ds), from+findChunk)]
-		s.disk.index.useAll(s.id, part, func(i int, p presence, e *entry) { chunk[i] = seenLocked(p, e) })
+		s.disk.index.useAll(s.id, part, func(i int, p presence, e *entry) { chunk[i] = s.disk.index.seenLocked(p, e) })
 		for i, d := range part {
 			data[from+i], errs[from+i] = s.getOne(ctx, d, chunk[i])
 		}

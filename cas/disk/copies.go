@@ -11,11 +11,10 @@ const (
 	executableCopy
 )
 
-// copies are the files of one entry beside the blob itself.
+// copies are the files of one entry beside the blob itself. The entry knows which.
 type copies struct {
 	prev, next *copies // nil while the entry is pinned
 	entry      *entry
-	kinds      copyKinds
 	linked     time.Time // last
 }
 
@@ -23,21 +22,16 @@ type copies struct {
 // ones are the first to go when room is wanted.
 const copyHeat = 10 * time.Minute
 
-func (c *copies) count() int64 {
-	if c == nil {
-		return 0
-	}
-	return int64(c.kinds&plainCopy + c.kinds&executableCopy>>1)
-}
+func (k copyKinds) count() int64 { return int64(k&plainCopy + k&executableCopy>>1) }
 
 // useCopy reports whether an entry has a copy of a kind, which is linked now.
 func (x *index) useCopy(e *entry, kind copyKinds) bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	c := e.copies
-	if !x.blobs.has(e) || c == nil || c.kinds&kind == 0 {
+	if !x.blobs.has(e) || e.kinds&kind == 0 {
 		return false
 	}
+	c := x.copied[e.number]
 	c.linked = time.Now()
 	if c.next != nil && x.copies.next != c {
 		unlistCopiesLocked(c)
@@ -51,18 +45,20 @@ func (x *index) useCopy(e *entry, kind copyKinds) bool {
 func (x *index) addCopy(e *entry, kind copyKinds) bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if !x.blobs.has(e) || (e.copies != nil && e.copies.kinds&kind != 0) {
+	if !x.blobs.has(e) || e.kinds&kind != 0 {
 		return false
 	}
 	x.reserved -= blocksOf(e.size)
-	if e.copies == nil {
-		e.copies = &copies{entry: e}
+	c := x.copied[e.number]
+	if c == nil {
+		c = &copies{entry: e}
+		x.copied[e.number] = c
 		if e.linked() {
-			x.listCopiesLocked(e.copies)
+			x.listCopiesLocked(c)
 		}
 	}
-	e.copies.kinds |= kind
-	e.copies.linked = time.Now()
+	e.kinds |= kind
+	c.linked = time.Now()
 	x.chargeCopyLocked(e, 1)
 	return true
 }
@@ -72,20 +68,20 @@ func (x *index) addCopy(e *entry, kind copyKinds) bool {
 func (x *index) dropCopies(e *entry) copyKinds {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if !x.blobs.has(e) || e.copies == nil {
+	if !x.blobs.has(e) || e.kinds == 0 {
 		return 0
 	}
 	return x.dropCopiesLocked(e)
 }
 
-func (x *index) dropCopiesLocked(e *entry) copyKinds {
-	c := e.copies
-	x.chargeCopyLocked(e, -c.count())
-	if c.next != nil {
+func (x *index) dropCopiesLocked(e *entry) (kinds copyKinds) {
+	x.chargeCopyLocked(e, -e.kinds.count())
+	if c := x.copied[e.number]; c.next != nil {
 		unlistCopiesLocked(c)
 	}
-	e.copies = nil
-	return c.kinds
+	delete(x.copied, e.number)
+	kinds, e.kinds = e.kinds, 0
+	return kinds
 }
 
 // chargeCopyLocked accounts for n more copies of an entry.

@@ -42,7 +42,7 @@ func (x *index) makeRoomLocked(need int64) ([]victim, error) {
 func (x *index) evictLocked(bytes int64, victims []victim) []victim {
 	cold := time.Now().Add(-copyHeat)
 	for c := x.copies.prev; bytes > 0 && c != &x.copies && c.linked.Before(cold); c = x.copies.prev {
-		bytes -= c.count() * blocksOf(c.entry.size)
+		bytes -= c.entry.kinds.count() * blocksOf(c.entry.size)
 		victims = append(victims, x.evictCopiesLocked(c))
 	}
 	var soon [ahead]uint32
@@ -66,7 +66,7 @@ func (x *index) evictLocked(bytes int64, victims []victim) []victim {
 func (x *index) evictFilesLocked(files int, bytes int64, victims []victim) []victim {
 	for c := x.copies.prev; (files > 0 || bytes > 0) && c != &x.copies; c = x.copies.prev {
 		files--
-		bytes -= c.count() * blocksOf(c.entry.size)
+		bytes -= c.entry.kinds.count() * blocksOf(c.entry.size)
 		victims = append(victims, x.evictCopiesLocked(c))
 	}
 	for e := x.blobs.oldest(); (files > 0 || bytes > 0) && e != nil; {
@@ -92,10 +92,7 @@ func (x *index) evictCopiesLocked(c *copies) victim {
 
 // evictBlobLocked reports whether there are files to remove.
 func (x *index) evictBlobLocked(e *entry) (v victim, files bool) {
-	v = victim{entry: e, blob: !e.small}
-	if e.copies != nil {
-		v.kinds = e.copies.kinds
-	}
+	v = victim{entry: e, blob: !e.small, kinds: e.kinds}
 	x.evicted++
 	x.evictedBytes += e.charge()
 	x.dropLocked(e)

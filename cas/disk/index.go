@@ -2,6 +2,7 @@ package disk
 
 import (
 	"sync"
+	"unsafe"
 
 	"github.com/hearth-build/hearth/cas"
 )
@@ -12,9 +13,10 @@ import (
 // An entry may be evicted unless it is pinned; it is pinned while it is leased or
 // somebody works on its files (flight).
 type index struct {
-	mu       sync.Mutex // guards all below
-	blobs    table      // those that may be evicted are in its ring, most recently used first
-	copies   copies     // head of a ring: those of the entries in the ring
+	mu       sync.Mutex         // guards all below
+	blobs    table              // those that may be evicted are in its ring, most recently used first
+	copies   copies             // head of a ring: those of the entries in the ring
+	copied   map[uint32]*copies // by the numbers of entries
 	pins     map[key]int32
 	flights  map[key]*flight
 	queue    queue
@@ -32,46 +34,64 @@ type index struct {
 	evictedBytes int64
 }
 
-// entry is a blob or record that is in place. There are many: it is kept small.
+// entry is a blob or record that is in place. There are many: it is kept small, and has no
+// pointers, so that the garbage collector does not read it.
 type entry struct {
 	start   [keyRoom]byte // of the key
 	keyLen  uint8
-	small   bool   // on the key-value side, no file
-	suspect bool   // check the hash before use
-	number  uint32 // in the table, as all of these
-	tag     uint32 // by which the table finds it
-	prev    uint32 // in the ring
+	small   bool      // on the key-value side, no file
+	suspect bool      // check the hash before use
+	kinds   copyKinds // files beside the blob itself
+	number  uint32    // in the table, as all of these
+	tag     uint32    // by which the table finds it
+	prev    uint32    // in the ring
 	next    uint32
-	rest    *[maxKeyLen - keyRoom]byte // of a long key
 	size    int64
 	// written is the file's time of modification as the store left it (Unix
 	// time in nanoseconds). A file with another one was changed by someone else.
 	// If the blob is no file it is part of its key on the key-value side, and the
 	// time that its copies get.
 	written int64
-	copies  *copies // files beside the blob itself, if there are any
-	pending *op     // the value, if it is in memory: on its way to the key-value side, or recent
 }
 
 // keyRoom is for the key of a blob of less than 256 MiB with one of the usual hash functions.
 const keyRoom = 40
 
+// longEntry is an entry with a longer key.
+type longEntry struct {
+	entry
+	rest [maxKeyLen - keyRoom]byte // of the key
+}
+
 // newEntry makes an entry that is not in the index yet.
-func newEntry[K key | []byte](k K, size int64) *entry {
-	e := &entry{size: size, keyLen: uint8(len(k))}
-	if n := copy(e.start[:], k); n < len(k) {
-		e.rest = new([maxKeyLen - keyRoom]byte)
-		copy(e.rest[:], k[n:])
+func newEntry[K key | []byte](k K, size int64) (e *entry) {
+	if len(k) > keyRoom {
+		long := new(longEntry)
+		copy(long.rest[:], k[keyRoom:])
+		e = &long.entry
+	} else {
+		e = new(entry)
 	}
+	copy(e.start[:], k)
+	e.size, e.keyLen = size, uint8(len(k))
 	return e
+}
+
+// rest is what of the key has no room in the entry.
+func (e *entry) rest() []byte {
+	if e.keyLen <= keyRoom {
+		return nil
+	}
+	long := (*longEntry)(unsafe.Pointer(e)) // newEntry made it one, which begins with e
+	return long.rest[:e.keyLen-keyRoom]
 }
 
 // name is the key in bytes, which must not be changed.
 func (e *entry) name() []byte {
-	if e.rest == nil {
+	if e.keyLen <= keyRoom {
 		return e.start[:e.keyLen]
 	}
-	return append(e.start[:], e.rest[:e.keyLen-keyRoom]...)
+	return append(e.start[:], e.rest()...)
 }
 
 // is reports whether name is the entry's, without making one.
@@ -80,7 +100,7 @@ func (e *entry) is(name []byte) bool {
 		return false
 	}
 	n := min(len(name), keyRoom)
-	return string(e.start[:n]) == string(name[:n]) && (e.rest == nil || string(e.rest[:len(name)-n]) == string(name[n:]))
+	return string(e.start[:n]) == string(name[:n]) && string(e.rest()) == string(name[n:])
 }
 
 func (e *entry) key() key { return key(e.name()) }
@@ -107,12 +127,13 @@ func charge(size int64, small bool) int64 {
 }
 
 func (e *entry) charge() int64 {
-	return charge(e.size, e.small) + e.copies.count()*blocksOf(e.size)
+	return charge(e.size, e.small) + e.kinds.count()*blocksOf(e.size)
 }
 
 func newIndex() *index {
 	x := &index{
 		blobs:   newTable(0),
+		copied:  make(map[uint32]*copies),
 		pins:    make(map[key]int32),
 		flights: make(map[key]*flight),
 	}
@@ -151,21 +172,21 @@ func (x *index) use(k key) found {
 func (x *index) look(e *entry) found {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	f := seenLocked(present, e)
-	if e.pending != nil && e.pending.done {
+	f := x.seenLocked(present, e)
+	if o := x.blobs.value(e); o != nil && o.done {
 		f.data = nil
 	}
 	return f
 }
 
-func (x *index) findLocked(e *entry) found { return seenLocked(x.useLocked(e), e) }
+func (x *index) findLocked(e *entry) found { return x.seenLocked(x.useLocked(e), e) }
 
-func seenLocked(p presence, e *entry) found {
+func (x *index) seenLocked(p presence, e *entry) found {
 	f := found{presence: p, entry: e}
 	if e != nil {
 		f.size, f.written = e.size, e.written
-		if e.pending != nil {
-			f.data = e.pending.data
+		if o := x.blobs.value(e); o != nil {
+			f.data = o.data
 		}
 	}
 	return f
@@ -236,6 +257,9 @@ func (x *index) addLocked(e *entry) {
 	if e.suspect {
 		x.suspects++
 	}
+	if e.kinds != 0 {
+		x.copied[e.number] = &copies{entry: e}
+	}
 	if x.pins[key(e.name())] == 0 {
 		x.listLocked(e)
 	}
@@ -245,7 +269,7 @@ func (x *index) addLocked(e *entry) {
 func (x *index) drop(e *entry) bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if !x.blobs.has(e) || (e.pending != nil && !e.pending.done) {
+	if o := x.blobs.value(e); !x.blobs.has(e) || (o != nil && !o.done) {
 		return false
 	}
 	x.dropLocked(e)
@@ -264,6 +288,9 @@ func (x *index) dropLocked(e *entry) {
 	}
 	if e.linked() {
 		x.unlistLocked(e)
+	}
+	if e.kinds != 0 {
+		delete(x.copied, e.number)
 	}
 	x.blobs.remove(e)
 	if e.small {

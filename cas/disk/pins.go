@@ -39,16 +39,16 @@ func (x *index) unpinLocked(k key) {
 func (x *index) listLocked(e *entry) {
 	x.blobs.link(e)
 	x.unpinned += e.charge()
-	if e.copies != nil {
-		x.listCopiesLocked(e.copies)
+	if e.kinds != 0 {
+		x.listCopiesLocked(x.copied[e.number])
 	}
 }
 
 func (x *index) unlistLocked(e *entry) {
 	x.blobs.unlink(e)
 	x.unpinned -= e.charge()
-	if e.copies != nil {
-		unlistCopiesLocked(e.copies)
+	if e.kinds != 0 {
+		unlistCopiesLocked(x.copied[e.number])
 	}
 }
 

@@ -51,9 +51,6 @@ func (q *queue) addLocked(o *op) {
 	q.waiting += o.size()
 	q.bytes += o.size()
 	q.added++
-	if o.sets() {
-		o.entry.pending = o
-	}
 	if len(q.ops) == 1 {
 		poke(q.wake)
 	}
@@ -89,7 +86,7 @@ func (x *index) wrote(ops []*op) {
 	defer x.mu.Unlock()
 	for _, o := range ops {
 		x.queue.bytes -= o.size()
-		if o.sets() && o.entry.pending == o {
+		if o.sets() && x.blobs.value(o.entry) == o {
 			o.done = true
 			x.keepLocked(o)
 		}
@@ -113,8 +110,8 @@ func (x *index) keepLocked(o *op) {
 		q.recent[0] = nil
 		q.recent = q.recent[1:]
 		q.recentBytes -= oldest.size()
-		if oldest.entry.pending == oldest {
-			oldest.entry.pending = nil
+		if x.blobs.value(oldest.entry) == oldest {
+			x.blobs.setValue(oldest.entry, nil)
 		}
 		oldest.entry = nil
 	}
@@ -124,9 +121,10 @@ func (x *index) keepLocked(o *op) {
 func (x *index) keep(e *entry, data []byte) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if x.blobs.has(e) && e.pending == nil && int64(len(data)) == e.size {
-		e.pending = &op{entry: e, data: data, done: true}
-		x.keepLocked(e.pending)
+	if x.blobs.has(e) && x.blobs.value(e) == nil && int64(len(data)) == e.size {
+		o := &op{entry: e, data: data, done: true}
+		x.blobs.setValue(e, o)
+		x.keepLocked(o)
 	}
 }
 

@@ -190,7 +190,7 @@ func (s *scan) matchCopies(found []scanned, beside map[key]unix.Stat_t) {
 	for _, f := range found {
 		st, ok := beside[f.entry.key()]
 		if ok && !f.entry.suspect && ours(&st, f.entry.size, f.entry.written, execMode) {
-			f.entry.copies = &copies{entry: f.entry, kinds: executableCopy}
+			f.entry.kinds = executableCopy
 			delete(beside, f.entry.key())
 		}
 	}

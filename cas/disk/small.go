@@ -91,6 +91,7 @@ func (x *index) addValues(values []value) (queued int64, victims []victim) {
 		}
 		o := &ops[i]
 		*o = op{entry: e, data: v.data}
+		x.blobs.setValue(e, o)
 		x.queue.addLocked(o)
 		queued += o.size()
 	}

@@ -137,10 +137,7 @@ func mustAddUp(t *testing.T, d *Disk) {
 // mustHaveFiles checks that an entry has the files that it says, or the value.
 func mustHaveFiles(t *testing.T, d *Disk, e *entry) {
 	t.Helper()
-	path, kinds := d.path(e), copyKinds(0)
-	if e.copies != nil {
-		kinds = e.copies.kinds
-	}
+	path, kinds := d.path(e), e.kinds
 	st, err := os.Stat(path)
 	if (err == nil) != (!e.small || kinds&plainCopy != 0) || (err == nil && st.Size() != e.size) {
 		t.Errorf("file: %v, the index says small %t with copies %b", err, e.small, kinds)

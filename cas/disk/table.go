@@ -20,6 +20,7 @@ type table struct {
 	shift   int      // makes a tag the number of a slot
 	touched uint64   // keeps the compiler from leaving out what touch does
 	entries []*entry // by number; nil: free
+	values  []*op    // by number; nil: not in memory
 	free    []uint32
 }
 
@@ -37,6 +38,7 @@ func newTable(room int) table {
 		seed:    maphash.MakeSeed(),
 		bits:    math.MaxUint32,
 		entries: make([]*entry, numbers, numbers+room),
+		values:  make([]*op, numbers, numbers+room),
 	}
 	t.entries[head] = &entry{number: head, prev: head, next: head}
 	t.grow(room)
@@ -104,6 +106,12 @@ func (t *table) find(tag uint32, name []byte) *entry {
 // has reports whether e is what its key finds.
 func (t *table) has(e *entry) bool { return t.entries[e.number] == e }
 
+// value is that of an entry, if it is in memory: on its way to the key-value side, or
+// recent. An entry that is in the table no more has none.
+func (t *table) value(e *entry) *op { return t.values[e.number] }
+
+func (t *table) setValue(e *entry, o *op) { t.values[e.number] = o }
+
 func (t *table) len() int { return len(t.entries) - numbers - len(t.free) }
 
 // add takes an entry whose key has none.
@@ -113,7 +121,7 @@ func (t *table) add(e *entry) {
 		t.entries[e.number] = e
 	} else {
 		e.number = uint32(len(t.entries))
-		t.entries = append(t.entries, e)
+		t.entries, t.values = append(t.entries, e), append(t.values, nil)
 	}
 	if 3*t.len() > 2*len(t.slots) {
 		t.grow(len(t.slots))
@@ -145,7 +153,7 @@ func (t *table) remove(e *entry) {
 		}
 	}
 	t.slots[i] = 0
-	t.entries[e.number] = nil
+	t.entries[e.number], t.values[e.number] = nil, nil
 	t.free = append(t.free, e.number)
 	e.number = none
 }
