@@ -30,6 +30,8 @@
 //   - On a disk that fills up, compactions leave to logs, memtables and blobs what
 //     these cannot do without; one that had no room makes files go, not itself
 //     again at once.
+//   - What is evicted on the key-value side is dropped with its span (spans.go); a
+//     restart before that finds it again, as what was used longest ago.
 //   - A leased blob is not evicted, and no action's link depends on the store.
 //
 // A small blob that an action needs as a file gets one (a copy) which stays while

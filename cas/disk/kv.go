@@ -147,7 +147,7 @@ func (s *kv) pebble(o kvOptions) *pebble.Options {
 		BytesPerSync:               1 << 20,
 	}
 	// A memtable becomes one table with one file of values. By default it is sixteen of
-	// each, and to make so many files costs a third of what it takes to store a blob.
+	// each, whose creation costs a third of what it takes to store a blob.
 	for level := range p.TargetFileSizes {
 		p.TargetFileSizes[level] = 2 * int64(o.memtable)
 		p.Levels[level].BlockSize = valueBlock

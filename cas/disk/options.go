@@ -16,9 +16,10 @@ type Options struct {
 	// directory with other things in it is refused.
 	Dir string
 	// MaxBytes is the budget for blobs and records, as they occupy the disk
-	// (files: whole blocks of 4 KiB). What is deleted on the key-value side
-	// takes space until it is compacted, and its logs some 100 MiB. 0: 80 % of
-	// what is free or already ours when Dir is opened.
+	// (files: whole blocks of 4 KiB). What is evicted on the key-value side takes
+	// space until all of its time has gone or an eighth is dead, and its logs and
+	// spare files some 160 MiB. 0: 80 % of what is free or already ours when Dir is
+	// opened.
 	MaxBytes int64
 	// MinFreeBytes is what stays free on the file system, whoever fills it.
 	// 0: 1 GiB, or 2 % of the file system where that is less.

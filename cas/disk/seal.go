@@ -16,9 +16,8 @@ import (
 // size, the hash in binary. A value is a checksum over key and data, and the data.
 //
 // The time is there for the library, which keeps keys sorted: what is stored comes
-// in order, so that its tables lie side by side. Until something is deleted there is
-// nothing to merge, and a read looks into one table; what goes about as it came goes
-// with whole files.
+// in order, so that its tables lie side by side. There is nothing to merge, and a read
+// looks into one table; what goes about as it came goes with whole files (spans.go).
 const (
 	sealLen = 4
 	timeLen = 8

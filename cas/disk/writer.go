@@ -51,14 +51,15 @@ func (d *Disk) writeQueued() {
 			d.warnIf("clear what was evicted; it takes space until then", d.clear(*ops[0].clear))
 			d.index.wrote(ops[:n])
 		} else {
-			d.writeBatch(ops[:n], bytes, n == len(ops))
+			d.writeBatch(ops[:n], bytes, n == len(ops) || ops[n].clear != nil)
 		}
 		ops = ops[n:]
 	}
 }
 
 // writeBatch applies ops. If the library refuses them the values are dropped:
-// nobody finds them after a restart, so nobody may find them now.
+// nobody finds them after a restart, so nobody may find them now. The last one of
+// several sees to it that the kernel has all of them.
 func (d *Disk) writeBatch(ops []*op, bytes int64, last bool) {
 	err := d.apply(ops, bytes, last)
 	var lost []*entry
