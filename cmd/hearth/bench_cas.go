@@ -29,7 +29,7 @@ type benchCasCmd struct {
 	Directories int           `help:"Directories of the tree." default:"10000"`
 	StoreBytes  bytesFlag     `help:"What the servers that --ceiling starts may store, each." default:"2GiB"`
 	DataDir     string        `help:"Where --ceiling puts its own store; default: the directory for temporary files." type:"existingdir" placeholder:"DIR"`
-	Profile     string        `help:"Directory into which the servers that --ceiling starts write CPU profiles, one for each row." type:"existingdir" placeholder:"DIR"`
+	Profile     string        `help:"Directory into which the servers that --ceiling starts write CPU profiles." type:"existingdir" placeholder:"DIR"`
 	JSON        bool          `help:"Print JSON." name:"json"`
 }
 
@@ -95,13 +95,17 @@ type casResult struct {
 	Unit   string  `json:"unit"`
 }
 
-// measure goes through the rows, with all servers in each. Those that it starts are new
-// in each row: what one of them has kept of another row's work is not what is measured.
+// measure goes through the rows, with all servers in each.
 func (c *benchCasCmd) measure(ctx context.Context, rows []casRow) (results []casResult, err error) {
+	targets, err := c.targets(ctx)
+	defer func() { err = errors.Join(err, targets.end()) }()
+	if err != nil {
+		return nil, err
+	}
 	said := newProgress(os.Stderr)
 	for i, row := range rows {
 		end := said.following(fmt.Sprintf("%s, %d in flight, row %d of %d", row.name, row.inFlight, i+1, len(rows)))
-		r, err := c.measureRow(ctx, row)
+		r, err := c.measureRow(ctx, row, targets.all)
 		end()
 		if err != nil {
 			return nil, err
@@ -111,18 +115,10 @@ func (c *benchCasCmd) measure(ctx context.Context, rows []casRow) (results []cas
 	return results, nil
 }
 
-func (c *benchCasCmd) measureRow(ctx context.Context, row casRow) (results []casResult, err error) {
-	targets, err := c.targets(ctx, row)
-	defer func() { err = errors.Join(err, targets.end()) }()
-	if err != nil {
-		return nil, err
-	}
-	return c.compare(ctx, row, targets.all)
-}
-
-// compare measures the servers in turns, so that what else the machine does meets them
+// measureRow measures the servers in turns, so that what else the machine does meets them
 // all. The first round does not count: in it they use their memory for the first time.
-func (c *benchCasCmd) compare(ctx context.Context, row casRow, targets []*casTarget) ([]casResult, error) {
+func (c *benchCasCmd) measureRow(ctx context.Context, row casRow, targets []*casTarget) ([]casResult, error) {
+	targets = slices.DeleteFunc(slices.Clone(targets), func(t *casTarget) bool { return t.null && !row.null })
 	work := make([]casWork, len(targets))
 	for i, t := range targets {
 		var err error

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -62,9 +61,9 @@ func (s *casTargets) add(who *identityFlags, name, endpoint, instance string) er
 	return nil
 }
 
-// targets starts what has to be started for a row, and connects. What it returns must be
+// targets starts what has to be started, and connects. What it returns must be
 // ended also if it fails.
-func (c *benchCasCmd) targets(ctx context.Context, row casRow) (*casTargets, error) {
+func (c *benchCasCmd) targets(ctx context.Context) (*casTargets, error) {
 	s := &casTargets{}
 	if c.Endpoint != "" || !c.Ceiling {
 		endpoint := c.Endpoint
@@ -81,10 +80,10 @@ func (c *benchCasCmd) targets(ctx context.Context, row casRow) (*casTargets, err
 	}
 	s.ends = append(s.ends, func() error { return os.RemoveAll(dir) })
 	for _, store := range []string{diskStore, memoryStore, nullStore} {
-		if (store == diskStore && c.Endpoint != "") || (store == nullStore && !row.null) {
+		if store == diskStore && c.Endpoint != "" {
 			continue
 		}
-		server, endpoint, err := startChild(ctx, c.serverArgs(store, dir, row)...)
+		server, endpoint, err := startChild(ctx, c.serverArgs(store, dir)...)
 		if err != nil {
 			return s, err
 		}
@@ -96,13 +95,13 @@ func (c *benchCasCmd) targets(ctx context.Context, row casRow) (*casTargets, err
 	return s, nil
 }
 
-func (c *benchCasCmd) serverArgs(store, dir string, row casRow) []string {
+func (c *benchCasCmd) serverArgs(store, dir string) []string {
 	args := []string{
 		"--log-level", "warn", "bench", "cas-server", "--store", store, "--data-dir", filepath.Join(dir, store),
 		"--max-bytes", strconv.FormatInt(int64(c.StoreBytes), 10),
 	}
 	if c.Profile != "" {
-		args = append(args, "--profile", filepath.Join(c.Profile, fmt.Sprintf("%s-%s-%d.pprof", store, row.name, row.inFlight)))
+		args = append(args, "--profile", filepath.Join(c.Profile, store+".pprof"))
 	}
 	return args
 }

@@ -87,9 +87,9 @@ func TestBenchCas(t *testing.T) {
 	if lines := strings.Count(table.String(), "\n"); lines != len(rows)+1 {
 		t.Errorf("the table has %d lines:\n%s", lines, &table)
 	}
-	for _, profile := range []string{"disk-write-identity-1", "memory-find-absent-1", "null-batch-read-4"} {
-		if p, err := os.ReadFile(filepath.Join(c.Profile, profile+".pprof")); err != nil || len(p) == 0 {
-			t.Errorf("%s: %d bytes, %v", profile, len(p), err)
+	for _, store := range []string{"disk", "memory", "null"} {
+		if p, err := os.ReadFile(filepath.Join(c.Profile, store+".pprof")); err != nil || len(p) == 0 {
+			t.Errorf("profile of %s: %d bytes, %v", store, len(p), err)
 		}
 	}
 	if left, err := os.ReadDir(c.DataDir); err != nil || len(left) != 0 {
