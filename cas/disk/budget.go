@@ -63,6 +63,7 @@ func (d *Disk) makeFree() error {
 	d.space.making.Lock()
 	defer d.space.making.Unlock()
 	d.remains.free()
+	defer d.values.fs.spares.pause()()
 	d.warnIf("remove spare files", d.values.fs.spares.remove(d.values.fs.FS))
 	d.roomToCompact()
 	for range maxEvictions {

@@ -10,14 +10,25 @@ import (
 
 // clear gives up what is dead in a stretch of time.
 func (d *Disk) clear(c stretch) error {
-	if !c.whole {
+	if c.end {
+		_, err := d.values.db.AsyncFlush()
+		return err
+	}
+	if c.whole {
+		err := d.values.excise(c.from, c.to)
+		if err == nil {
+			return nil
+		}
+		return errors.Join(err, d.sweep(c)) // a file is damaged, say
+	}
+	if !c.move {
 		return d.sweep(c)
 	}
-	err := d.values.excise(c.from, c.to)
-	if err != nil { // a file that is damaged, say
-		err = errors.Join(err, d.sweep(c))
+	left, err := d.move(c)
+	if left == 0 && err == nil {
+		return nil // all of it is dead now
 	}
-	return err
+	return errors.Join(err, d.sweep(c))
 }
 
 // sweepStep is how many keys are compared with the index under one lock.

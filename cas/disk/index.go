@@ -94,6 +94,8 @@ func (e *entry) name() []byte {
 	return append(e.start[:], e.rest()...)
 }
 
+func (e *entry) isRecord() bool { return e.start[0]&recordBit != 0 }
+
 // is reports whether name is the entry's, without making one.
 func (e *entry) is(name []byte) bool {
 	if len(name) != int(e.keyLen) {
@@ -296,9 +298,19 @@ func (x *index) dropLocked(e *entry) {
 	if e.small {
 		x.small -= charge(e.size, true)
 		x.spans.died(e.written, charge(e.size, true))
-		if c, ok := x.spans.clear(e.written, max(2*x.spans.size, x.small/8)); ok {
+		if c, ok := x.spans.clear(e.written, max(2*x.spans.size, x.small/4)); ok {
 			x.queue.addLocked(&op{clear: &c})
 		}
+		if e.isRecord() { // whose next value another one would come back in place of
+			x.queue.addLocked(&op{entry: e, gone: true})
+		}
+	}
+}
+
+// inSpanLocked notes that an entry's value is going to be stored as the latest one.
+func (x *index) inSpanLocked(e *entry) {
+	if x.spans.add(e.written, charge(e.size, true)) {
+		x.queue.addLocked(&op{clear: &stretch{end: true}})
 	}
 }
 

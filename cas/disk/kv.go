@@ -155,6 +155,8 @@ func (s *kv) pebble(o kvOptions) *pebble.Options {
 	p.FlushSplitBytes = 4 * int64(o.memtable)
 	// Blobs are compressed already or too small for it to pay.
 	p.ApplyCompressionSettings(func() pebble.DBCompressionSettings { return pebble.DBCompressionNone })
+	// Otherwise what cannot be excised would keep a memtable from being written for ever.
+	p.Experimental.DisableIngestAsFlushable = func() bool { return true }
 	p.Experimental.ValueSeparationPolicy = func() pebble.ValueSeparationPolicy {
 		depth := maxValues
 		if s.reclaiming.Load() {
@@ -190,7 +192,27 @@ func (s *kv) sync() error { return s.db.Flush() }
 
 // excise drops all keys of a stretch of time without a look at them.
 func (s *kv) excise(from, to int64) error {
-	return s.db.Excise(context.Background(), pebble.KeyRange{Start: appendTime(nil, from), End: appendTime(nil, to)})
+	start, end := appendTime(nil, from), appendTime(nil, to)
+	if err := s.readAround(start, end); err != nil {
+		return err
+	}
+	return s.db.Excise(context.Background(), pebble.KeyRange{Start: start, End: end})
+}
+
+// readAround reads what is next to a range of keys. The library does so, too, and takes
+// what it cannot read for nothing (2.1.7): all else in the table would go.
+func (s *kv) readAround(start, end []byte) error {
+	it, err := s.db.NewIter(nil)
+	if err != nil {
+		return err
+	}
+	it.SeekLT(start)
+	err = it.Error()
+	if err == nil {
+		it.SeekGE(end)
+		err = it.Error()
+	}
+	return errors.Join(err, it.Close())
 }
 
 // reclaim gives the space of deleted values back to the file system. It ends

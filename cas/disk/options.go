@@ -17,7 +17,7 @@ type Options struct {
 	Dir string
 	// MaxBytes is the budget for blobs and records, as they occupy the disk
 	// (files: whole blocks of 4 KiB). What is evicted on the key-value side takes
-	// space until all of its time has gone or an eighth is dead, and its logs and
+	// space until all of its time has gone or a quarter is dead, and its logs and
 	// spare files some 160 MiB. 0: 80 % of what is free or already ours when Dir is
 	// opened.
 	MaxBytes int64

@@ -87,7 +87,7 @@ func (x *index) addValues(values []value) (queued int64, victims []victim) {
 			// Each is later than the one before, so that they are in order.
 			e.written, e.small = max(now.UnixNano(), x.latest+1), true
 			x.addLocked(e)
-			x.spans.add(e.written, need)
+			x.inSpanLocked(e)
 		}
 		o := &ops[i]
 		*o = op{entry: e, data: v.data}

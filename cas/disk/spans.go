@@ -29,26 +29,32 @@ type spans struct {
 type stretch struct {
 	from, to int64
 	whole    bool // all of it; otherwise what is not in the index
+	move     bool // what is in the index goes elsewhere, if it can
+	end      bool // nothing but that a file of values ends here
 }
 
-// spanSize is how large spans are where the library makes tables of a size, for a budget
-// (0: as large as the file system).
-func spanSize(table uint64, budget int64) int64 {
+// spanSize is how large spans are for a budget (0: as large as the file system), so that
+// each fits into a memtable.
+func spanSize(memtable uint64, budget int64) int64 {
+	fits := int64(memtable) / 16 * 15
 	if budget == 0 {
-		return int64(table)
+		return fits
 	}
-	return min(int64(table), budget/16)
+	return min(fits, budget/16)
 }
 
-// add counts a value, which is younger than all before.
-func (s *spans) add(written, bytes int64) {
+// add counts a value, which is younger than all before. It reports whether it is the first
+// one of its span: then the file of values must end before it, since a file goes when
+// nothing in it is wanted.
+func (s *spans) add(written, bytes int64) (first bool) {
 	last := len(s.list) - 1
-	if last < 0 || s.list[last].bytes >= s.size {
+	if first = last < 0 || s.list[last].bytes >= s.size; first {
 		s.list = append(s.list, &span{from: written})
 		last++
 	}
 	s.list[last].bytes += bytes
 	s.list[last].live++
+	return first
 }
 
 // died counts a value that has left the index.
@@ -86,7 +92,9 @@ func (s *spans) clear(written, allowed int64) (c stretch, ok bool) {
 			n = i
 		}
 	}
-	return s.take(n), true
+	c = s.take(n)
+	c.move = !c.whole && n < len(s.list)-1
+	return c, true
 }
 
 // take returns what to clear in a span, after which nothing in it is dead.

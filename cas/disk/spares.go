@@ -18,6 +18,7 @@ type spares struct {
 	mu    sync.Mutex // guards all below
 	names []string
 	made  int
+	off   int // how many ask that none are kept
 }
 
 const (
@@ -32,7 +33,7 @@ const (
 func (s *spares) keep(fs vfs.FS, name string) (kept bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.names) == maxSpares || !strings.HasSuffix(name, valuesSuffix) {
+	if s.off > 0 || len(s.names) == maxSpares || !strings.HasSuffix(name, valuesSuffix) {
 		return false
 	}
 	s.made++
@@ -54,6 +55,18 @@ func (s *spares) take(name string) (spare string, ok bool) {
 	}
 	spare, s.names = s.names[last], s.names[:last]
 	return spare, true
+}
+
+// pause has no spares kept until resume.
+func (s *spares) pause() (resume func()) {
+	s.count(1)
+	return func() { s.count(-1) }
+}
+
+func (s *spares) count(n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.off += n
 }
 
 // remove gives the space of all spares back.

@@ -158,6 +158,13 @@ func (t *table) remove(e *entry) {
 	e.number = none
 }
 
+// replace puts an entry with the same key in the place of another one.
+func (t *table) replace(e, by *entry) {
+	by.number, by.tag, by.prev, by.next = e.number, e.tag, e.prev, e.next
+	t.entries[e.number], t.values[e.number] = by, nil
+	e.number, e.prev, e.next = none, none, none
+}
+
 // link puts an entry at the front of the ring.
 func (t *table) link(e *entry) {
 	ring := t.entries[head]

@@ -69,6 +69,10 @@ func (w *waitFS) do(call func() error) error {
 		w.log.Error("the store cannot write and refuses new blobs until it can", slog.Any("error", err))
 	}
 	defer w.waiting.Add(-1)
+	defer w.spares.pause()()
+	if err := w.spares.remove(w.FS); err != nil {
+		w.log.Warn("spare files of the store stay", slog.Any("error", err))
+	}
 	for pause := firstRetry; passing(err); pause = min(2*pause, lastRetry) {
 		<-time.After(pause)
 		if err = call(); err != nil {
