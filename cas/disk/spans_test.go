@@ -11,14 +11,20 @@ import (
 	"testing"
 )
 
-// storedKeys returns the names of what is on the key-value side, evicted or not.
-func storedKeys(t *testing.T, d *Disk) (names []string) {
+// settle waits until nothing is queued: what is written may queue what is moved.
+func settle(t *testing.T, d *Disk) {
 	t.Helper()
 	for added, done := uint64(1), uint64(0); added != done; _, added, done, _ = d.index.queueState() {
-		if err := d.drain(t.Context()); err != nil { // which may queue what is moved
+		if err := d.drain(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 	}
+}
+
+// storedKeys returns the names of what is on the key-value side, evicted or not.
+func storedKeys(t *testing.T, d *Disk) (names []string) {
+	t.Helper()
+	settle(t, d)
 	it, err := d.values.db.NewIter(nil)
 	if err != nil {
 		t.Fatal(err)

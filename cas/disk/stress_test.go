@@ -106,9 +106,7 @@ func mustAddUp(t *testing.T, d *Disk) {
 	t.Helper()
 	x := d.index
 	d.verifyAll(t.Context())
-	if err := d.drain(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	settle(t, d)
 	mustHaveNoTemporaryFile(t, d)
 	x.mu.Lock()
 	defer x.mu.Unlock()
