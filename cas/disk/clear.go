@@ -15,7 +15,7 @@ func (d *Disk) clear(c stretch) error {
 		return err
 	}
 	if c.whole {
-		err := d.values.excise(c.from, c.to)
+		err := d.excise(c)
 		if err == nil {
 			return nil
 		}
@@ -25,10 +25,21 @@ func (d *Disk) clear(c stretch) error {
 		return d.sweep(c)
 	}
 	left, err := d.move(c)
-	if left == 0 && err == nil {
-		return nil // all of it is dead now
+	if left > 0 || err != nil {
+		// What has moved is in the queue: its old place goes after it is written.
+		d.index.queueClear(stretch{from: c.from, to: c.to})
 	}
-	return errors.Join(err, d.sweep(c))
+	return err
+}
+
+// excise drops a stretch. That lasts at once, so what moved from there has to.
+func (d *Disk) excise(c stretch) error {
+	if c.moved {
+		if err := d.values.sync(); err != nil {
+			return err
+		}
+	}
+	return d.values.excise(c.from, c.to)
 }
 
 // sweepStep is how many keys are compared with the index under one lock.

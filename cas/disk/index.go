@@ -323,6 +323,13 @@ func (x *index) clearAll() {
 	}
 }
 
+// queueClear has a stretch cleared after what is queued now.
+func (x *index) queueClear(c stretch) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.queue.addLocked(&op{clear: &c})
+}
+
 // has reports whether an entry is still in the index. It is no use.
 func (x *index) has(e *entry) bool {
 	x.mu.Lock()

@@ -15,6 +15,7 @@ type span struct {
 	bytes int64 // of values that were stored in it
 	live  int   // values that are in the index
 	dead  int64 // bytes of those that are not, and not deleted either
+	moved bool  // some of them are stored once more, later
 }
 
 // spans are those that have something in them, in order: the last one gets what is
@@ -30,6 +31,7 @@ type stretch struct {
 	from, to int64
 	whole    bool // all of it; otherwise what is not in the index
 	move     bool // what is in the index goes elsewhere, if it can
+	moved    bool // some did
 	end      bool // nothing but that a file of values ends here
 }
 
@@ -63,6 +65,12 @@ func (s *spans) died(written, bytes int64) {
 	p.live--
 	p.dead += bytes
 	s.dead += bytes
+}
+
+// moved counts a value that is stored once more, later.
+func (s *spans) moved(written, bytes int64) {
+	s.died(written, bytes)
+	s.list[s.find(written)].moved = true
 }
 
 // find returns which span a value is in: the oldest, most often.
@@ -99,7 +107,7 @@ func (s *spans) clear(written, allowed int64) (c stretch, ok bool) {
 
 // take returns what to clear in a span, after which nothing in it is dead.
 func (s *spans) take(n int) stretch {
-	p, c := s.list[n], stretch{from: s.list[n].from, to: math.MaxInt64}
+	p, c := s.list[n], stretch{from: s.list[n].from, to: math.MaxInt64, moved: s.list[n].moved}
 	if n < len(s.list)-1 {
 		c.to, c.whole = s.list[n+1].from, p.live == 0
 	}

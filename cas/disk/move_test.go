@@ -1,0 +1,63 @@
+package disk
+
+import (
+	"math"
+	"testing"
+)
+
+// What moves is in its old place until it is in the new one, also beside what cannot move:
+// a kill at any moment loses nothing.
+func TestMovedValuesAreNowhereMissing(t *testing.T) {
+	d, err := load(t.Context(), Options{Dir: t.TempDir(), MaxBytes: 1 << 20}) // nobody writes but the test
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := d.Namespace("")
+	for n := range 200 {
+		put(t, s, numbered(n))
+	}
+	d.writeQueued()
+	places := make(map[int][]byte) // old ones
+	for n := range 50 {
+		e := d.index.blobs.get(newKey(s.id, put(t, s, numbered(n))))
+		places[n] = d.stored(nil, e)
+	}
+	last := d.index.blobs.get(newKey(s.id, put(t, s, numbered(50)))).written
+	_, f, own := d.index.claimExisting(newKey(s.id, put(t, s, numbered(7)))) // it has to stay
+	if !own {
+		t.Fatal("somebody has the blob")
+	}
+	if err := d.clear(stretch{from: 0, to: last, move: true}); err != nil {
+		t.Fatal(err)
+	}
+	moved := 0
+	for n, place := range places {
+		if _, err := d.values.get(place); err != nil {
+			t.Errorf("%d left before it was in its new place: %v", n, err)
+		}
+		if e := d.index.blobs.get(newKey(s.id, put(t, s, numbered(n)))); string(d.stored(nil, e)) != string(place) {
+			moved++
+		}
+	}
+	if moved != len(places)-1 {
+		t.Errorf("%d of %d moved", moved, len(places))
+	}
+	for d.index.queue.bytes > 0 {
+		d.writeQueued()
+	}
+	for n, place := range places {
+		e := d.index.blobs.get(newKey(s.id, put(t, s, numbered(n))))
+		if _, err := d.values.get(d.stored(nil, e)); err != nil {
+			t.Errorf("%d is nowhere: %v", n, err)
+		}
+		if _, err := d.values.get(place); (err == nil) != (n == 7) {
+			t.Errorf("%d is in its old place, %v", n, err)
+		}
+	}
+	d.index.finish(newKey(s.id, put(t, s, numbered(7))), f)
+	d.index.queueClear(stretch{from: 0, to: math.MaxInt64})
+	d.writeQueued()
+	d.stop = func(error) {}
+	d.startWriter(t.Context())
+	mustClose(t, d)
+}
