@@ -36,8 +36,8 @@ func (x *index) suspectKeys() []key {
 	if len(keys) == x.suspects {
 		return keys
 	}
-	for _, e := range x.blobs.entries { // pinned ones are in no ring
-		if e != nil && e.suspect && !e.linked() {
+	for e := range x.blobs.all { // pinned ones are in no ring
+		if e.suspect && !e.linked() {
 			keys = append(keys, e.key())
 		}
 	}

@@ -115,10 +115,7 @@ func mustAddUp(t *testing.T, d *Disk) {
 	for e := x.blobs.newest(); e != nil; e = x.blobs.older(e) {
 		listed++
 	}
-	for _, e := range x.blobs.entries[numbers:] {
-		if e == nil {
-			continue
-		}
+	for e := range x.blobs.all {
 		used += e.charge()
 		mustHaveFiles(t, d, e)
 	}

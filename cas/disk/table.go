@@ -19,30 +19,46 @@ type table struct {
 	slots   []uint64 // a power of two; 0: free
 	shift   int      // makes a tag the number of a slot
 	touched uint64   // keeps the compiler from leaving out what touch does
-	entries []*entry // by number; nil: free
-	values  []*op    // by number; nil: not in memory
-	free    []uint32
+	// places are by number. They grow by pieces: a larger array in place of one that is
+	// full means fresh memory for all of it.
+	places []*[piece]place
+	used   uint32 // numbers that were ever in use
+	free   []uint32
+}
+
+// place is where an entry is found by its number.
+type place struct {
+	entry *entry // nil: the number is free
+	value *op    // nil: not in memory
 }
 
 const (
 	none    uint32 = 0 // is no entry
 	head    uint32 = 1 // of the ring is none either
-	numbers        = 2 // begin those of entries
+	numbers uint32 = 2 // begin those of entries
+
+	piece = 1 << 12 // places
 
 	tagBits  = 32
 	minSlots = 64
 )
 
 func newTable(room int) table {
-	t := table{
-		seed:    maphash.MakeSeed(),
-		bits:    math.MaxUint32,
-		entries: make([]*entry, numbers, numbers+room),
-		values:  make([]*op, numbers, numbers+room),
-	}
-	t.entries[head] = &entry{number: head, prev: head, next: head}
+	t := table{seed: maphash.MakeSeed(), bits: math.MaxUint32, places: []*[piece]place{new([piece]place)}, used: numbers}
+	t.at(head).entry = &entry{number: head, prev: head, next: head}
 	t.grow(room)
 	return t
+}
+
+func (t *table) at(number uint32) *place { return &t.places[number/piece][number%piece] }
+
+// all yields the entries.
+func (t *table) all(yield func(*entry) bool) {
+	for n := numbers; n < t.used; n++ {
+		if e := t.at(n).entry; e != nil && !yield(e) {
+			return
+		}
+	}
 }
 
 // grow makes slots for so many entries.
@@ -53,6 +69,7 @@ func (t *table) grow(room int) {
 	}
 	old := t.slots
 	t.slots, t.shift = make([]uint64, size), tagBits-bits.TrailingZeros(uint(size))
+	clear(t.slots) // fresh memory is slow, and slower if it is read before it is written
 	for _, s := range old {
 		if s != 0 {
 			t.put(s)
@@ -95,7 +112,7 @@ func (t *table) get(k key) *entry {
 func (t *table) find(tag uint32, name []byte) *entry {
 	for i := t.home(tag); t.slots[i] != 0; i = t.after(i) {
 		if s := t.slots[i]; tagOf(s) == tag {
-			if e := t.entries[uint32(s)]; e.is(name) {
+			if e := t.at(uint32(s)).entry; e.is(name) {
 				return e
 			}
 		}
@@ -104,25 +121,27 @@ func (t *table) find(tag uint32, name []byte) *entry {
 }
 
 // has reports whether e is what its key finds.
-func (t *table) has(e *entry) bool { return t.entries[e.number] == e }
+func (t *table) has(e *entry) bool { return t.at(e.number).entry == e }
 
 // value is that of an entry, if it is in memory: on its way to the key-value side, or
 // recent. An entry that is in the table no more has none.
-func (t *table) value(e *entry) *op { return t.values[e.number] }
+func (t *table) value(e *entry) *op { return t.at(e.number).value }
 
-func (t *table) setValue(e *entry, o *op) { t.values[e.number] = o }
+func (t *table) setValue(e *entry, o *op) { t.at(e.number).value = o }
 
-func (t *table) len() int { return len(t.entries) - numbers - len(t.free) }
+func (t *table) len() int { return int(t.used-numbers) - len(t.free) }
 
 // add takes an entry whose key has none.
 func (t *table) add(e *entry) {
 	if last := len(t.free) - 1; last >= 0 {
 		e.number, t.free = t.free[last], t.free[:last]
-		t.entries[e.number] = e
 	} else {
-		e.number = uint32(len(t.entries))
-		t.entries, t.values = append(t.entries, e), append(t.values, nil)
+		e.number, t.used = t.used, t.used+1
+		if int(e.number/piece) == len(t.places) {
+			t.places = append(t.places, new([piece]place))
+		}
 	}
+	t.at(e.number).entry = e
 	if 3*t.len() > 2*len(t.slots) {
 		t.grow(len(t.slots))
 	}
@@ -153,7 +172,7 @@ func (t *table) remove(e *entry) {
 		}
 	}
 	t.slots[i] = 0
-	t.entries[e.number], t.values[e.number] = nil, nil
+	*t.at(e.number) = place{}
 	t.free = append(t.free, e.number)
 	e.number = none
 }
@@ -161,20 +180,20 @@ func (t *table) remove(e *entry) {
 // replace puts an entry with the same key in the place of another one.
 func (t *table) replace(e, by *entry) {
 	by.number, by.tag, by.prev, by.next = e.number, e.tag, e.prev, e.next
-	t.entries[e.number], t.values[e.number] = by, nil
+	*t.at(e.number) = place{entry: by}
 	e.number, e.prev, e.next = none, none, none
 }
 
 // link puts an entry at the front of the ring.
 func (t *table) link(e *entry) {
-	ring := t.entries[head]
+	ring := t.at(head).entry
 	e.prev, e.next = head, ring.next
-	t.entries[e.next].prev = e.number
+	t.at(e.next).entry.prev = e.number
 	ring.next = e.number
 }
 
 func (t *table) unlink(e *entry) {
-	t.entries[e.prev].next, t.entries[e.next].prev = e.next, e.prev
+	t.at(e.prev).entry.next, t.at(e.next).entry.prev = e.next, e.prev
 	e.prev, e.next = none, none
 }
 
@@ -182,8 +201,8 @@ func (t *table) unlink(e *entry) {
 func (e *entry) linked() bool { return e.next != none }
 
 // newest is the front of the ring, oldest its end; nil: it is empty.
-func (t *table) newest() *entry { return t.older(t.entries[head]) }
-func (t *table) oldest() *entry { return t.newer(t.entries[head]) }
+func (t *table) newest() *entry { return t.older(t.at(head).entry) }
+func (t *table) oldest() *entry { return t.newer(t.at(head).entry) }
 
 // older is the next one in the ring, newer the one before; nil: there is none.
 func (t *table) older(e *entry) *entry { return t.entry(e.next) }
@@ -193,7 +212,7 @@ func (t *table) entry(n uint32) *entry {
 	if n == head {
 		return nil
 	}
-	return t.entries[n]
+	return t.at(n).entry
 }
 
 // touchOldest is touch for entries at the end of the ring.

@@ -52,8 +52,8 @@ func TestTable(t *testing.T) {
 				t.Fatalf("%d entries, want %d", tab.len(), len(want))
 			}
 		}
-		if len(tab.entries) > numbers+200 {
-			t.Errorf("%d numbers for at most 200 entries", len(tab.entries))
+		if tab.used > numbers+200 {
+			t.Errorf("%d numbers for at most 200 entries", tab.used)
 		}
 	}
 }
