@@ -33,7 +33,7 @@ func (f Function) Content(data []byte) *Content {
 }
 
 // Verify returns data as the content of d, if that is what they are. The caller
-// does not change them afterwards.
+// does not change them afterwards. They may be a part of something larger.
 func Verify(d Digest, data []byte) (*Content, error) {
 	var room [maxHexLen]byte
 	if int64(len(data)) != d.size || string(d.function.appendHash(room[:0], data)) != d.hash {
@@ -76,8 +76,9 @@ func (c *Content) Read(p []byte) (int, error) {
 }
 
 // Bytes reads the whole content to io.EOF and returns it, in place of Read. The
-// bytes may be those that the content was made of: nobody changes them. Memory
-// grows with what really comes, not with the size that the digest claims.
+// bytes may be those that the content was made of: nobody changes them, and who keeps
+// them may keep a whole message with them (see Owned). Memory grows with what really
+// comes, not with the size that the digest claims.
 func (c *Content) Bytes() ([]byte, error) {
 	if c.data != nil && c.err == nil && c.n == 0 {
 		c.n, c.err = c.digest.size, io.EOF
@@ -99,6 +100,16 @@ func (c *Content) Bytes() ([]byte, error) {
 			buf = slices.Grow(buf, int(max(more, 1)))
 		}
 	}
+}
+
+// Owned is Bytes for who keeps them: nothing else is kept with them.
+func (c *Content) Owned() ([]byte, error) {
+	given := c.data != nil
+	data, err := c.Bytes()
+	if given {
+		data = bytes.Clone(data)
+	}
+	return data, err
 }
 
 // maxTrust is how much memory a claimed size gets before any byte has come.

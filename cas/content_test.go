@@ -156,6 +156,25 @@ type readerFunc func(p []byte) (int, error)
 
 func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
+// What is kept keeps nothing else, and what is read is not copied once more.
+func TestOwned(t *testing.T) {
+	data := []byte("some bytes")
+	given, err := cas.Verify(cas.SHA256.Sum(data), data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	read := cas.NewContent(cas.SHA256.Sum(data), bytes.NewReader(data))
+	for what, c := range map[string]*cas.Content{"given": given, "computed": cas.SHA256.Content(data), "read": read} {
+		got, err := c.Owned()
+		if err != nil || !bytes.Equal(got, data) || &got[0] == &data[0] {
+			t.Errorf("%s: %q, %v, in the caller's memory", what, got, err)
+		}
+	}
+	if _, err := cas.NewContent(cas.SHA256.Sum(data), bytes.NewReader(nil)).Owned(); !errors.Is(err, cas.ErrMismatch) {
+		t.Errorf("an empty reader: %v", err)
+	}
+}
+
 // REAPI 0.1, 0.3, C11.
 func TestVerify(t *testing.T) {
 	data := []byte("some bytes")

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"unicode/utf8"
 
+	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
 	"google.golang.org/genproto/googleapis/bytestream"
 	"google.golang.org/grpc/encoding"
 	encodingproto "google.golang.org/grpc/encoding/proto"
@@ -15,8 +16,8 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// wireCodec is gRPC's own codec but for the two messages that carry pieces of
-// blobs: to encode or decode them would copy each byte once or twice more, and
+// wireCodec is gRPC's own codec but for the messages that carry pieces of blobs, or
+// many blobs: to encode or decode these would copy each byte once or twice more, and
 // fill the heap with garbage.
 type wireCodec struct{ encoding.CodecV2 }
 
@@ -32,8 +33,11 @@ func (c wireCodec) Marshal(v any) (mem.BufferSlice, error) {
 
 // Unmarshal implements encoding.CodecV2.
 func (c wireCodec) Unmarshal(data mem.BufferSlice, v any) error {
-	if m, ok := v.(*writeMessage); ok {
+	switch m := v.(type) {
+	case *writeMessage:
 		return m.decode(data)
+	case *repb.BatchUpdateBlobsRequest:
+		return decodeUpdate(data, m)
 	}
 	return c.CodecV2.Unmarshal(data, v)
 }

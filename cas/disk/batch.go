@@ -18,8 +18,10 @@ func (s *Store) PutAll(ctx context.Context, cs []*cas.Content) []error {
 	values := make([]value, 0, len(cs))
 	at := make([]int, 0, len(cs)) // whose values they are
 	names := make([]byte, 0, len(cs)*keyRoom)
+	var whole int64 // of which the values may be parts
 	for i, c := range cs {
 		d := c.Digest()
+		whole += d.Size()
 		switch {
 		case d.IsEmptyBlob():
 		case !s.disk.isSmall(d.Size()):
@@ -38,7 +40,7 @@ func (s *Store) PutAll(ctx context.Context, cs []*cas.Content) []error {
 		}
 	}
 	if len(values) > 0 {
-		s.disk.putValues(ctx, values)
+		s.disk.putValues(ctx, values, whole)
 	}
 	for j, v := range values {
 		if v.err != nil {

@@ -52,7 +52,7 @@ func (r *Records) Put(ctx context.Context, d cas.Digest, data []byte) error {
 		data = []byte{} // which is a value
 	}
 	values := [1]value{{name: []byte(newRecordKey(r.id, d)), data: data, replace: true}}
-	r.disk.putValues(ctx, values[:])
+	r.disk.putValues(ctx, values[:], 0)
 	if err := values[0].err; err != nil {
 		return fmt.Errorf("store the record of %v: %w", d, spaceError(err))
 	}

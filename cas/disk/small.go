@@ -1,6 +1,7 @@
 package disk
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -22,15 +23,15 @@ type value struct {
 }
 
 // putValues makes values visible and queues them for the key-value side. It
-// sets the error of each that is not stored.
-func (d *Disk) putValues(ctx context.Context, values []value) {
+// sets the error of each that is not stored. They may be parts of a whole.
+func (d *Disk) putValues(ctx context.Context, values []value, whole int64) {
 	err := d.awaitRoom(ctx)
 	if err == nil {
 		err = d.enter()
 	}
 	if err == nil {
 		defer d.life.RUnlock()
-		err = d.queueValues(values)
+		err = d.queueValues(values, whole)
 	}
 	for i := range values {
 		if err != nil && values[i].err == nil {
@@ -39,7 +40,7 @@ func (d *Disk) putValues(ctx context.Context, values []value) {
 	}
 }
 
-func (d *Disk) queueValues(values []value) error {
+func (d *Disk) queueValues(values []value, whole int64) error {
 	var bytes int64
 	for _, v := range values {
 		bytes += (&op{data: v.data}).size()
@@ -49,14 +50,15 @@ func (d *Disk) queueValues(values []value) error {
 	if err := d.makeFree(); err != nil {
 		return err
 	}
-	queued, victims := d.index.addValues(values)
+	queued, victims := d.index.addValues(values, whole)
 	bytes -= queued // the writer will tell of these
 	return d.remove(victims)
 }
 
 // addValues adds what is absent and can have room. It returns how many bytes
-// were queued, and what has to go for them.
-func (x *index) addValues(values []value) (queued int64, victims []victim) {
+// were queued, and what has to go for them. Values in memory keep the whole that they are
+// parts of, unless most of that is something else.
+func (x *index) addValues(values []value, whole int64) (queued int64, victims []victim) {
 	now := time.Now()
 	ops := make([]op, len(values)) // which go together, too
 	tags := make([]uint32, len(values))
@@ -65,10 +67,8 @@ func (x *index) addValues(values []value) (queued int64, victims []victim) {
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	part := 2*x.newBytesLocked(values, tags) < whole
 	for i := range values {
-		if i%ahead == 0 {
-			x.blobs.touch(tags[i:min(len(tags), i+ahead)])
-		}
 		v := &values[i]
 		e := x.blobs.find(tags[i], v.name)
 		if p := x.useLocked(e); (p == present && !v.replace) || (e != nil && !e.small) {
@@ -89,6 +89,9 @@ func (x *index) addValues(values []value) (queued int64, victims []victim) {
 			x.addLocked(e)
 			x.inSpanLocked(e)
 		}
+		if part {
+			v.data = bytes.Clone(v.data)
+		}
 		o := &ops[i]
 		*o = op{entry: e, data: v.data}
 		x.blobs.setValue(e, o)
@@ -96,6 +99,19 @@ func (x *index) addValues(values []value) (queued int64, victims []victim) {
 		queued += o.size()
 	}
 	return queued, victims
+}
+
+// newBytesLocked returns how many bytes the values have that are going to be stored.
+func (x *index) newBytesLocked(values []value, tags []uint32) (n int64) {
+	for i := range values {
+		if i%ahead == 0 {
+			x.blobs.touch(tags[i:min(len(tags), i+ahead)])
+		}
+		if v := &values[i]; v.replace || x.blobs.find(tags[i], v.name) == nil {
+			n += int64(len(v.data))
+		}
+	}
+	return n
 }
 
 // replaceLocked prepares a small entry for a new value, which takes the place of
@@ -176,7 +192,7 @@ func (s *Store) putSmall(ctx context.Context, c *cas.Content) error {
 	if s.disk.index.use(k).presence == present {
 		return nil
 	}
-	data, err := c.Bytes()
+	data, err := c.Owned()
 	if err == nil {
 		err = context.Cause(ctx)
 	}
@@ -184,6 +200,6 @@ func (s *Store) putSmall(ctx context.Context, c *cas.Content) error {
 		return err
 	}
 	values := [1]value{{name: []byte(k), data: data}}
-	s.disk.putValues(ctx, values[:])
+	s.disk.putValues(ctx, values[:], 0)
 	return values[0].err
 }

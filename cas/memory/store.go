@@ -114,7 +114,7 @@ func (s *Store) Put(ctx context.Context, c *cas.Content) error {
 	if d.Size() > s.max {
 		return fmt.Errorf("%w: %v, the store in memory holds %d bytes", cas.ErrTooLarge, d, s.max)
 	}
-	data, err := c.Bytes()
+	data, err := c.Owned()
 	if err == nil {
 		err = context.Cause(ctx)
 	}
