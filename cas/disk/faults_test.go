@@ -183,14 +183,16 @@ func TestFullKeyValueSide(t *testing.T) {
 	s := d.Namespace("")
 	before := random(1, 1000)
 	put(t, s, before)
-	if err := d.drain(t.Context()); err != nil {
+	if err := d.sync(t.Context(), false); err != nil { // nothing is being written after it
 		t.Fatal(err)
 	}
 	set(true)
 	var err error
-	for i := uint64(2); err == nil && i < 100_000; i++ {
-		_, err = cas.PutBytes(t.Context(), s, cas.SHA256, random(i, 1000))
+	refused := uint64(2)
+	for ; err == nil && refused < 100_000; refused++ {
+		_, err = cas.PutBytes(t.Context(), s, cas.SHA256, random(refused, 1000))
 	}
+	refused--
 	if !errors.Is(err, cas.ErrNoSpace) {
 		t.Fatalf("with the disk full: %v, want ErrNoSpace", err)
 	}
@@ -203,5 +205,10 @@ func TestFullKeyValueSide(t *testing.T) {
 	putSoon(t, s, random(2, 1001))
 	mustHold(t, s, random(2, 1001))
 	mustHold(t, s, before)
-	mustHold(t, s, random(2, 1000)) // taken before, and written since
+	if refused == 2 {
+		t.Error("nothing was taken before the first write failed")
+	}
+	for i := uint64(2); i < refused; i++ {
+		mustHold(t, s, random(i, 1000)) // taken before, and written since
+	}
 }
