@@ -101,7 +101,7 @@ const (
 	maxMemtable = 32 << 20
 	// memtables is how many may be in memory, written out or not; each has its
 	// log on the disk.
-	memtables  = 3
+	memtables  = 2
 	blockCache = 16 << 20
 	// valueBlock is what is read at once. Smaller ones take longer to write, and are no
 	// quicker to read from files of the size of a memtable, whose indexes grow.
