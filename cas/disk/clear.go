@@ -11,7 +11,7 @@ import (
 // clear gives up what is dead in a stretch of time.
 func (d *Disk) clear(c stretch) error {
 	if c.end {
-		_, err := d.values.db.AsyncFlush()
+		_, err := d.values.endFile()
 		return err
 	}
 	if c.whole {

@@ -25,6 +25,9 @@ type kv struct {
 	fs *waitFS
 	// reclaiming has compactions copy values from among dead ones.
 	reclaiming atomic.Bool
+
+	ending  sync.Mutex
+	written <-chan struct{} // closed once the memtable that was ended last is in a file; guarded by ending
 }
 
 // kvOptions is what the library is opened with.
@@ -188,7 +191,27 @@ func (s *kv) get(key []byte) ([]byte, error) {
 var errBadRecord = errors.New("the stored value is damaged")
 
 // sync makes all that was written durable, without its log.
-func (s *kv) sync() error { return s.db.Flush() }
+func (s *kv) sync() error {
+	written, err := s.endFile()
+	if err == nil {
+		<-written
+	}
+	return err
+}
+
+// endFile has what is written from now on go to another file of values. It waits for the
+// one before: the library writes all memtables that wait to one file.
+func (s *kv) endFile() (written <-chan struct{}, err error) {
+	s.ending.Lock()
+	defer s.ending.Unlock()
+	if s.written != nil {
+		<-s.written
+	}
+	if written, err = s.db.AsyncFlush(); err == nil {
+		s.written = written
+	}
+	return written, err
+}
 
 // excise drops all keys of a stretch of time without a look at them.
 func (s *kv) excise(from, to int64) error {
@@ -220,7 +243,7 @@ func (s *kv) readAround(start, end []byte) error {
 func (s *kv) reclaim() error {
 	s.reclaiming.Store(true)
 	defer s.reclaiming.Store(false)
-	if err := s.db.Flush(); err != nil {
+	if err := s.sync(); err != nil {
 		return err
 	}
 	return s.db.Compact(s.fs.compactions.wanted, []byte{0}, []byte{0xff}, false)

@@ -111,6 +111,8 @@ func TestEvictedValuesGo(t *testing.T) {
 					mustHoldAll(t, d)
 				}
 			}
+			settle(t, d)
+			d.values.db.TestOnlyWaitForCleaning() // the library removes files in the background
 			if got := valueBytes(t, d); got > 3*options.MaxBytes/2 {
 				t.Errorf("files of values take %d bytes, of %d that are allowed", got, options.MaxBytes)
 			}
