@@ -16,6 +16,7 @@ type Content struct {
 	digest Digest
 	r      io.Reader // nil until it is needed, where data has all bytes
 	data   []byte    // all bytes, where the digest was computed from them
+	whole  int64     // of which data are a part; 0: of nothing
 	h      hash.Hash // nil once the digest was computed from these very bytes
 	n      int64
 	err    error
@@ -33,7 +34,7 @@ func (f Function) Content(data []byte) *Content {
 }
 
 // Verify returns data as the content of d, if that is what they are. The caller
-// does not change them afterwards. They may be a part of something larger.
+// does not change them afterwards.
 func Verify(d Digest, data []byte) (*Content, error) {
 	var room [maxHexLen]byte
 	if int64(len(data)) != d.size || string(d.function.appendHash(room[:0], data)) != d.hash {
@@ -102,11 +103,18 @@ func (c *Content) Bytes() ([]byte, error) {
 	}
 }
 
-// Owned is Bytes for who keeps them: nothing else is kept with them.
+// PartOf notes that the bytes that the content was made of are a part of so many, all of
+// which stay in memory as long as one of them is kept.
+func (c *Content) PartOf(whole int64) { c.whole = whole }
+
+// Whole returns how many bytes stay in memory as long as those that Bytes returns, if
+// these are a part of others, and otherwise 0.
+func (c *Content) Whole() int64 { return c.whole }
+
+// Owned is Bytes for who keeps them: at most as much again is kept with them.
 func (c *Content) Owned() ([]byte, error) {
-	given := c.data != nil
 	data, err := c.Bytes()
-	if given {
+	if 2*int64(len(data)) < c.whole {
 		data = bytes.Clone(data)
 	}
 	return data, err

@@ -156,21 +156,26 @@ type readerFunc func(p []byte) (int, error)
 
 func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
-// What is kept keeps nothing else, and what is read is not copied once more.
+// What is kept keeps little else, and is not copied without need.
 func TestOwned(t *testing.T) {
-	data := []byte("some bytes")
-	given, err := cas.Verify(cas.SHA256.Sum(data), data)
-	if err != nil {
-		t.Fatal(err)
-	}
-	read := cas.NewContent(cas.SHA256.Sum(data), bytes.NewReader(data))
-	for what, c := range map[string]*cas.Content{"given": given, "computed": cas.SHA256.Content(data), "read": read} {
+	for what, test := range map[string]struct {
+		whole int64
+		copy  bool
+	}{
+		"all there is": {}, "most of it": {whole: 20}, "a small part": {whole: 21, copy: true},
+	} {
+		data := []byte("some bytes")
+		c, err := cas.Verify(cas.SHA256.Sum(data), data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.PartOf(test.whole)
 		got, err := c.Owned()
-		if err != nil || !bytes.Equal(got, data) || &got[0] == &data[0] {
-			t.Errorf("%s: %q, %v, in the caller's memory", what, got, err)
+		if err != nil || !bytes.Equal(got, data) || (&got[0] != &data[0]) != test.copy || c.Whole() != test.whole {
+			t.Errorf("%s: %q of %d, %v, want a copy: %t", what, got, c.Whole(), err, test.copy)
 		}
 	}
-	if _, err := cas.NewContent(cas.SHA256.Sum(data), bytes.NewReader(nil)).Owned(); !errors.Is(err, cas.ErrMismatch) {
+	if _, err := cas.NewContent(cas.SHA256.Sum([]byte("x")), bytes.NewReader(nil)).Owned(); !errors.Is(err, cas.ErrMismatch) {
 		t.Errorf("an empty reader: %v", err)
 	}
 }

@@ -42,8 +42,9 @@ func (s *casServer) update(ctx context.Context, store cas.Store, req *repb.Batch
 	errs := make([]error, len(req.GetRequests()))
 	contents := make([]*cas.Content, 0, len(errs))
 	entries := make([]int, 0, len(errs)) // whose contents they are
+	whole := updateBytes(req)
 	for i, r := range req.GetRequests() {
-		content, err := s.content(req.GetDigestFunction(), r)
+		content, err := s.content(req.GetDigestFunction(), r, whole)
 		if errs[i] = err; err == nil {
 			contents, entries = append(contents, content), append(entries, i)
 		}
@@ -54,14 +55,18 @@ func (s *casServer) update(ctx context.Context, store cas.Store, req *repb.Batch
 	return errs
 }
 
-// content is what one entry of a batch sends.
-func (s *casServer) content(named repb.DigestFunction_Value, r *repb.BatchUpdateBlobsRequest_Request) (*cas.Content, error) {
+// content is what one entry of a batch sends that takes so many bytes in memory.
+func (s *casServer) content(named repb.DigestFunction_Value, r *repb.BatchUpdateBlobsRequest_Request, whole int64) (*cas.Content, error) {
 	d, err := cas.FromProto(named, r.GetDigest())
 	if err != nil {
 		return nil, err
 	}
 	if r.GetCompressor() == repb.Compressor_IDENTITY {
-		return cas.Verify(d, r.GetData())
+		content, err := cas.Verify(d, r.GetData())
+		if err == nil {
+			content.PartOf(whole)
+		}
+		return content, err
 	}
 	c, err := s.codecs.find(r.GetCompressor())
 	if err != nil {

@@ -49,16 +49,28 @@ func decodeUpdate(data mem.BufferSlice, req *repb.BatchUpdateBlobsRequest) error
 	own := unsafe.Slice(unsafe.StringData(text.String()), text.Len()) // nobody changes what came
 	proto.Reset(req)
 	var m updateMessage
-	if m.decode(own, req) {
-		req.Requests = m.list
+	if m.decode(own, req) && int64(len(own)) <= updateBytes(req) {
 		return nil
 	}
 	return proto.Unmarshal(own, req)
 }
 
-// minEntry is how long an entry is at least that has a digest: what comes with shorter
-// ones would take many times its size in memory.
-const minEntry = 32
+const (
+	// minEntry is how long an entry is at least that has a digest: what comes with
+	// shorter ones would take many times its size in memory.
+	minEntry = 32
+	// maxEntry is how long what is around an entry's data is at most.
+	maxEntry = 192
+)
+
+// updateBytes is at most how many bytes stay in memory as long as the data of one entry.
+func updateBytes(req *repb.BatchUpdateBlobsRequest) int64 {
+	n := int64(maxEntry)
+	for _, r := range req.GetRequests() {
+		n += maxEntry + int64(len(r.GetData()))
+	}
+	return n
+}
 
 // room makes room for all entries of a message.
 func (m *updateMessage) room(b []byte) bool {
@@ -86,7 +98,7 @@ func (m *updateMessage) room(b []byte) bool {
 
 // decode reports whether the message is a usual one.
 func (m *updateMessage) decode(b []byte, req *repb.BatchUpdateBlobsRequest) bool {
-	return m.room(b) && eachField(b, func(f field) bool {
+	ok := m.room(b) && eachField(b, func(f field) bool {
 		switch {
 		case f.is(fieldInstance, protowire.BytesType):
 			return f.text(&req.InstanceName)
@@ -100,6 +112,8 @@ func (m *updateMessage) decode(b []byte, req *repb.BatchUpdateBlobsRequest) bool
 		}
 		return false
 	})
+	req.Requests = m.list
+	return ok
 }
 
 func (e *updateEntry) decode(b []byte) bool {

@@ -18,10 +18,10 @@ func (s *Store) PutAll(ctx context.Context, cs []*cas.Content) []error {
 	values := make([]value, 0, len(cs))
 	at := make([]int, 0, len(cs)) // whose values they are
 	names := make([]byte, 0, len(cs)*keyRoom)
-	var whole int64 // of which the values may be parts
+	var whole int64 // of which the values are parts
 	for i, c := range cs {
 		d := c.Digest()
-		whole += d.Size()
+		whole = max(whole, c.Whole())
 		switch {
 		case d.IsEmptyBlob():
 		case !s.disk.isSmall(d.Size()):

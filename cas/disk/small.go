@@ -23,7 +23,7 @@ type value struct {
 }
 
 // putValues makes values visible and queues them for the key-value side. It
-// sets the error of each that is not stored. They may be parts of a whole.
+// sets the error of each that is not stored. They may be parts of a whole (cas.Content).
 func (d *Disk) putValues(ctx context.Context, values []value, whole int64) {
 	err := d.awaitRoom(ctx)
 	if err == nil {
@@ -57,7 +57,7 @@ func (d *Disk) queueValues(values []value, whole int64) error {
 
 // addValues adds what is absent and can have room. It returns how many bytes
 // were queued, and what has to go for them. Values in memory keep the whole that they are
-// parts of, unless most of that is something else.
+// parts of, unless less than half of that is queued.
 func (x *index) addValues(values []value, whole int64) (queued int64, victims []victim) {
 	now := time.Now()
 	ops := make([]op, len(values)) // which go together, too
@@ -67,8 +67,10 @@ func (x *index) addValues(values []value, whole int64) (queued int64, victims []
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	part := 2*x.newBytesLocked(values, tags) < whole
 	for i := range values {
+		if i%ahead == 0 {
+			x.blobs.touch(tags[i:min(len(tags), i+ahead)])
+		}
 		v := &values[i]
 		e := x.blobs.find(tags[i], v.name)
 		if p := x.useLocked(e); (p == present && !v.replace) || (e != nil && !e.small) {
@@ -89,29 +91,18 @@ func (x *index) addValues(values []value, whole int64) (queued int64, victims []
 			x.addLocked(e)
 			x.inSpanLocked(e)
 		}
-		if part {
-			v.data = bytes.Clone(v.data)
-		}
 		o := &ops[i]
 		*o = op{entry: e, data: v.data}
 		x.blobs.setValue(e, o)
 		x.queue.addLocked(o)
 		queued += o.size()
 	}
-	return queued, victims
-}
-
-// newBytesLocked returns how many bytes the values have that are going to be stored.
-func (x *index) newBytesLocked(values []value, tags []uint32) (n int64) {
-	for i := range values {
-		if i%ahead == 0 {
-			x.blobs.touch(tags[i:min(len(tags), i+ahead)])
-		}
-		if v := &values[i]; v.replace || x.blobs.find(tags[i], v.name) == nil {
-			n += int64(len(v.data))
+	if 2*queued < whole {
+		for i := range ops { // which nobody has seen yet
+			ops[i].data = bytes.Clone(ops[i].data)
 		}
 	}
-	return n
+	return queued, victims
 }
 
 // replaceLocked prepares a small entry for a new value, which takes the place of

@@ -16,6 +16,7 @@ func parts(t *testing.T, whole []byte, size int) (cs []*cas.Content) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		c.PartOf(int64(len(whole)))
 		cs = append(cs, c)
 	}
 	return cs
@@ -26,25 +27,22 @@ func TestValuesOfAMessage(t *testing.T) {
 	const size, many = 1000, 40
 	for what, test := range map[string]struct {
 		there int // of the blobs, before
-		large bool
-		part  bool
+		again int // how often the first one comes
+		copy  bool
 	}{
-		"all new":           {},
-		"some there":        {there: many / 4},
-		"most there":        {there: many - 1, part: true},
-		"with a large blob": {large: true, part: true},
+		"all new":    {},
+		"some there": {there: many / 4},
+		"most there": {there: many - 1, copy: true},
+		"duplicates": {again: 2 * many, copy: true},
 	} {
 		d := open(t, Options{})
 		s := d.Namespace("")
-		whole := random(uint64(len(what)), many*size)
-		for b := range slices.Chunk(bytes.Clone(whole[:test.there*size]), size) {
+		distinct := random(uint64(len(what)), many*size)
+		for b := range slices.Chunk(bytes.Clone(distinct[:test.there*size]), size) {
 			put(t, s, b)
 		}
-		cs := parts(t, whole, size)
-		if test.large {
-			cs = append(cs, parts(t, random(9, 10*splitSize), 10*splitSize)...)
-		}
-		for _, err := range s.PutAll(t.Context(), cs) {
+		whole := slices.Concat(distinct, bytes.Repeat(distinct[:size], test.again))
+		for _, err := range s.PutAll(t.Context(), parts(t, whole, size)) {
 			if err != nil {
 				t.Fatal(what, err)
 			}
@@ -55,8 +53,8 @@ func TestValuesOfAMessage(t *testing.T) {
 			if !bytes.Equal(f.data, data) {
 				t.Fatalf("%s: blob %d has %d bytes in memory", what, i, len(f.data))
 			}
-			if own := &f.data[0] != &data[0]; own != test.part {
-				t.Errorf("%s: blob %d has memory of its own: %t, want %t", what, i, own, test.part)
+			if copied := &f.data[0] != &data[0]; copied != test.copy {
+				t.Errorf("%s: blob %d was copied: %t, want %t", what, i, copied, test.copy)
 			}
 		}
 		mustClose(t, d)
@@ -68,11 +66,11 @@ func TestValueOfItsOwn(t *testing.T) {
 	d := open(t, Options{})
 	defer mustClose(t, d)
 	s := d.Namespace("")
-	whole := random(1, 2000)
+	whole := random(1, 3000)
 	if err := s.Put(t.Context(), parts(t, whole, 1000)[1]); err != nil {
 		t.Fatal(err)
 	}
-	if f := d.index.use(newKey(s.id, cas.SHA256.Sum(whole[1000:]))); !bytes.Equal(f.data, whole[1000:]) || &f.data[0] == &whole[1000] {
+	if f := d.index.use(newKey(s.id, cas.SHA256.Sum(whole[1000:2000]))); !bytes.Equal(f.data, whole[1000:2000]) || &f.data[0] == &whole[1000] {
 		t.Errorf("%d bytes, not in memory of their own", len(f.data))
 	}
 }

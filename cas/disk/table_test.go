@@ -58,6 +58,37 @@ func TestTable(t *testing.T) {
 	}
 }
 
+// Entries are found by their numbers in whichever piece they are.
+func TestTableOfPieces(t *testing.T) {
+	for _, room := range []int{0, piece - int(numbers), 2 * piece} {
+		tab := newTable(room)
+		var all []*entry
+		for i := range 3*piece + 1 {
+			e := newEntry(newKey(7, cas.SHA256.Sum(fmt.Append(nil, i))), int64(i))
+			tab.add(e)
+			tab.link(e)
+			all = append(all, e)
+		}
+		for i := 0; i < len(all); i += 2 { // and others in their places
+			tab.unlink(all[i])
+			tab.remove(all[i])
+			all[i] = newEntry(newKey(8, cas.SHA256.Sum(fmt.Append(nil, i))), int64(i))
+		}
+		for i := 0; i < len(all); i += 2 {
+			tab.add(all[i])
+			tab.link(all[i])
+		}
+		for i, e := range all {
+			if got := tab.get(e.key()); got != e || !tab.has(e) {
+				t.Fatalf("with room for %d, entry %d is %v, want %v", room, i, got, e)
+			}
+		}
+		if got := slices.Collect(tab.all); len(got) != len(all) || tab.len() != len(all) || tab.used != numbers+uint32(len(all)) {
+			t.Errorf("with room for %d: %d entries, %d counted, %d numbers, want %d", room, len(got), tab.len(), tab.used, len(all))
+		}
+	}
+}
+
 // mustBeRing checks both directions.
 func mustBeRing(t *testing.T, tab *table, want []*entry) {
 	t.Helper()

@@ -40,7 +40,7 @@ type smallContents struct {
 }
 
 func (s *smallContents) add(at int, c *cas.Content) error {
-	data, err := c.Bytes()
+	data, err := c.Owned()
 	if err != nil {
 		return fmt.Errorf("store blob %v: %w", c.Digest(), err)
 	}

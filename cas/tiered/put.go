@@ -82,7 +82,7 @@ func (s *Store) putSmall(ctx context.Context, c *cas.Content) error {
 	if missing, err := s.local.FindMissing(ctx, []cas.Digest{d}); err == nil && len(missing) == 0 {
 		return s.push(ctx, d, s.local)
 	}
-	data, err := c.Bytes()
+	data, err := c.Owned()
 	if err != nil {
 		return fmt.Errorf("store blob %v: %w", d, err)
 	}
