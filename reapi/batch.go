@@ -55,7 +55,7 @@ func (s *casServer) update(ctx context.Context, store cas.Store, req *repb.Batch
 	return errs
 }
 
-// content is what one entry of a batch sends that takes so many bytes in memory.
+// content is what one entry sends of a batch that takes so many bytes in memory.
 func (s *casServer) content(named repb.DigestFunction_Value, r *repb.BatchUpdateBlobsRequest_Request, whole int64) (*cas.Content, error) {
 	d, err := cas.FromProto(named, r.GetDigest())
 	if err != nil {
