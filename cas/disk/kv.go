@@ -103,7 +103,8 @@ const (
 	minMemtable = 256 << 10
 	maxMemtable = 32 << 20
 	// memtables is how many may be in memory, written out or not; each has its
-	// log on the disk.
+	// log on the disk. The library keeps the memory of one for the next: that of a
+	// third would be new each time.
 	memtables  = 2
 	blockCache = 16 << 20
 	// valueBlock is what is read at once. Smaller ones take longer to write, and are no

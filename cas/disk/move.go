@@ -100,7 +100,7 @@ func (x *index) moveLocked(v moved) *op {
 	x.latest = e.written
 	x.blobs.replace(v.entry, e)
 	size := charge(e.size, true)
-	x.spans.moved(v.entry.written, size)
+	x.spans.died(v.entry.written, size).moved = true
 	x.inSpanLocked(e)
 	o := &op{entry: e, data: v.data}
 	x.blobs.setValue(e, o)

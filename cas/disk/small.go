@@ -98,7 +98,7 @@ func (x *index) addValues(values []value, whole int64) (queued int64, victims []
 		queued += o.size()
 	}
 	if 2*queued < whole {
-		for i := range ops { // which nobody has seen yet
+		for i := range ops { // which nobody sees before the lock is given up
 			ops[i].data = bytes.Clone(ops[i].data)
 		}
 	}

@@ -59,18 +59,13 @@ func (s *spans) add(written, bytes int64) (first bool) {
 	return first
 }
 
-// died counts a value that has left the index.
-func (s *spans) died(written, bytes int64) {
+// died counts a value that has left the index, and returns its span.
+func (s *spans) died(written, bytes int64) *span {
 	p := s.list[s.find(written)]
 	p.live--
 	p.dead += bytes
 	s.dead += bytes
-}
-
-// moved counts a value that is stored once more, later.
-func (s *spans) moved(written, bytes int64) {
-	s.died(written, bytes)
-	s.list[s.find(written)].moved = true
+	return p
 }
 
 // find returns which span a value is in: the oldest, most often.
