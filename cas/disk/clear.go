@@ -42,66 +42,100 @@ func (d *Disk) excise(c stretch) error {
 	return d.values.excise(c.from, c.to)
 }
 
-// sweepStep is how many keys are compared with the index under one lock.
+// sweepStep is how many values are looked at before those that are dead are deleted.
 const sweepStep = 1000
 
-// sweep deletes the values in a stretch of time that the index does not know, one by one.
-// What it will know is not there yet: that comes by the queue, whose next op waits for this.
-func (d *Disk) sweep(c stretch) (err error) {
-	it, err := d.values.db.NewIterWithContext(context.Background(), &pebble.IterOptions{
-		LowerBound: appendTime(nil, c.from), UpperBound: appendTime(nil, c.to),
-	})
-	if err != nil {
-		return fmt.Errorf("read the keys of small blobs: %w", err)
-	}
-	defer func() { err = errors.Join(err, it.Close()) }()
-	var step [sweepStep][]byte
-	for more := it.First(); more; {
-		keys := step[:0]
-		for ; more && len(keys) < sweepStep; more = it.Next() {
-			keys = append(keys, append(step[len(keys)][:0], it.Key()...))
-		}
-		if err := d.deleteValues(d.deadAmong(keys)); err != nil {
+// sweep is what changes when the values are deleted that the index does not know. What
+// stays of a pack in which something is dead gets keys of its own before the pack goes:
+// under one or the other it can be read at any time.
+type sweep struct {
+	disk       *Disk
+	seen       int           // values
+	kept, dead *pebble.Batch // what is set first, and then deleted
+	unpacked   []*entry
+}
+
+// sweep deletes the values in a stretch of time that the index does not know. What it will
+// know is not there yet: that comes by the queue, whose next op waits for this.
+func (d *Disk) sweep(c stretch) error {
+	db := d.values.db
+	s := sweep{disk: d, kept: db.NewBatch(), dead: db.NewBatch()}
+	_, err := d.values.each(context.Background(), c.from, c.to, func(b *bundle) error {
+		if err := s.add(b); err != nil || s.seen < sweepStep {
 			return err
 		}
+		err := s.apply()
+		s.kept.Reset()
+		s.dead.Reset()
+		s.seen, s.unpacked = 0, s.unpacked[:0]
+		return err
+	})
+	if err == nil {
+		err = s.apply()
 	}
-	return it.Error()
+	return errors.Join(err, s.kept.Close(), s.dead.Close())
 }
 
-// deadAmong returns those of the keys on the key-value side whose values the index does not
-// know.
-func (d *Disk) deadAmong(keys [][]byte) (dead [][]byte) {
-	type stored struct {
-		key     key
-		written int64
+func (s *sweep) add(b *bundle) error {
+	s.seen += len(b.values)
+	entries, dead := s.disk.index.bundled(s.disk, b)
+	if dead == 0 {
+		return nil
 	}
-	all := make([]stored, len(keys))
-	for i, b := range keys {
-		if k, ok := parseStored(b); ok {
-			all[i] = stored{k.in(d.namespaceID(string(k.dir))), k.written}
+	for i, e := range entries {
+		if e == nil {
+			continue
 		}
+		record, err := b.record(&b.values[i])
+		if err != nil {
+			return nil // all of the pack is lost: it goes when that was found out of each
+		}
+		if err := s.kept.Set(b.values[i].key(nil), record, nil); err != nil {
+			return fmt.Errorf("collect what is kept: %w", err)
+		}
+		s.unpacked = append(s.unpacked, e)
 	}
-	x := d.index
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	for i, s := range all {
-		if s.key == "" {
-			continue // none of ours
+	for _, k := range b.keys {
+		if len(k) == 0 {
+			continue // it is no pack
 		}
-		if e := x.blobs.get(s.key); e == nil || !e.small || e.written != s.written {
-			dead = append(dead, keys[i])
-		}
-	}
-	return dead
-}
-
-func (d *Disk) deleteValues(keys [][]byte) (err error) {
-	b := d.values.db.NewBatch()
-	defer func() { err = errors.Join(err, b.Close()) }()
-	for _, k := range keys {
-		if err := b.Delete(k, nil); err != nil {
+		if err := s.dead.Delete(k, nil); err != nil {
 			return fmt.Errorf("collect deletions: %w", err)
 		}
 	}
-	return d.values.db.Apply(b, pebble.Sync)
+	return nil
+}
+
+func (s *sweep) apply() error {
+	if err := s.disk.values.db.Apply(s.kept, pebble.Sync); err != nil {
+		return err
+	}
+	s.disk.index.unpack(s.unpacked)
+	return s.disk.values.db.Apply(s.dead, pebble.Sync)
+}
+
+// bundled returns the entries of what lies together; nil: one is dead.
+func (x *index) bundled(d *Disk, b *bundle) (entries []*entry, dead int) {
+	keys := make([]key, len(b.values))
+	for i, v := range b.values {
+		keys[i] = v.in(d.namespaceID(string(v.dir)))
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for i, v := range b.values {
+		e := x.valueLocked(keys[i], v.written, v.inPack)
+		if entries = append(entries, e); e == nil {
+			dead++
+		}
+	}
+	return entries, dead
+}
+
+// unpack notes that values have keys of their own.
+func (x *index) unpack(entries []*entry) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for _, e := range entries {
+		e.inPack = inPack{}
+	}
 }

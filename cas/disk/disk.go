@@ -46,7 +46,7 @@ type Disk struct {
 
 	mu            sync.Mutex // guards all below
 	namespaces    map[string]namespaceID
-	namespaceDirs []string
+	namespaceDirs atomic.Pointer[[]string] // by number; replaced under mu, read without
 }
 
 var errClosed = errors.New("the store is closed")
@@ -76,6 +76,7 @@ func load(ctx context.Context, options Options) (*Disk, error) {
 		buffers:    sync.Pool{New: func() any { return new([copyBuffer]byte) }},
 		namespaces: make(map[string]namespaceID),
 	}
+	d.namespaceDirs.Store(new([]string))
 	if err := d.open(ctx); err != nil {
 		return nil, fmt.Errorf("open the store: %w", errors.Join(err, d.closeFiles()))
 	}
@@ -235,18 +236,15 @@ func (d *Disk) namespaceID(dir string) namespaceID {
 	defer d.mu.Unlock()
 	id, ok := d.namespaces[dir]
 	if !ok {
-		id = namespaceID(len(d.namespaceDirs))
+		dirs := append(*d.namespaceDirs.Load(), dir)
+		id = namespaceID(len(dirs) - 1)
 		d.namespaces[dir] = id
-		d.namespaceDirs = append(d.namespaceDirs, dir)
+		d.namespaceDirs.Store(&dirs)
 	}
 	return id
 }
 
-func (d *Disk) namespaceDir(id namespaceID) string {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.namespaceDirs[id]
-}
+func (d *Disk) namespaceDir(id namespaceID) string { return (*d.namespaceDirs.Load())[id] }
 
 // dirOf returns the directory of an entry's namespace.
 func (d *Disk) dirOf(e *entry) string {

@@ -10,10 +10,11 @@ import (
 	"strings"
 )
 
-// formatVersion is the layout that this code reads and writes. In the one before, other
-// keys led to small blobs and records.
+// formatVersion is the layout that this code reads and writes. The one before had no packs
+// of small blobs, and in the one before that other keys led to small blobs and records.
 const (
-	formatVersion    = 3
+	formatVersion    = 4
+	noPacksVersion   = 3
 	otherKeysVersion = 2
 )
 
@@ -34,6 +35,8 @@ func claimFormat(l layout, log *slog.Logger) error {
 	switch {
 	case !ok || err != nil || version < 1:
 		return fmt.Errorf("%s says %.40q, which is no version of a store: delete the directory or choose another", l.format(), data)
+	case version == noPacksVersion: // what lies there is read as it is
+		return writeFormat(l)
 	case version == otherKeysVersion:
 		return upgrade(l, log)
 	case version < formatVersion:

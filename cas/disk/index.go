@@ -46,6 +46,7 @@ type entry struct {
 	tag     uint32    // by which the table finds it
 	prev    uint32    // in the ring
 	next    uint32
+	inPack  // of a value
 	size    int64
 	// written is the file's time of modification as the store left it (Unix
 	// time in nanoseconds). A file with another one was changed by someone else.
@@ -159,6 +160,7 @@ type found struct {
 	entry    *entry
 	size     int64
 	written  int64
+	inPack          // of a small one
 	data     []byte // of a small one that is in memory
 }
 
@@ -186,7 +188,7 @@ func (x *index) findLocked(e *entry) found { return x.seenLocked(x.useLocked(e),
 func (x *index) seenLocked(p presence, e *entry) found {
 	f := found{presence: p, entry: e}
 	if e != nil {
-		f.size, f.written = e.size, e.written
+		f.size, f.written, f.inPack = e.size, e.written, e.inPack
 		if o := x.blobs.value(e); o != nil {
 			f.data = o.data
 		}
@@ -276,7 +278,7 @@ func (x *index) drop(e *entry) bool {
 	}
 	x.dropLocked(e)
 	if e.small { // what is damaged must not be there after the next start
-		x.queue.addLocked(&op{entry: e, gone: true})
+		x.queue.addLocked(deletion(e))
 	}
 	return true
 }
@@ -302,14 +304,14 @@ func (x *index) dropLocked(e *entry) {
 			x.queue.addLocked(&op{clear: &c})
 		}
 		if e.isRecord() { // whose next value another one would come back in place of
-			x.queue.addLocked(&op{entry: e, gone: true})
+			x.queue.addLocked(deletion(e))
 		}
 	}
 }
 
 // inSpanLocked notes that an entry's value is going to be stored as the latest one.
 func (x *index) inSpanLocked(e *entry) {
-	if x.spans.add(e.written, charge(e.size, true)) {
+	if x.spans.add(e.written, charge(e.size, true), 1) {
 		x.queue.addLocked(&op{clear: &stretch{end: true}})
 	}
 }

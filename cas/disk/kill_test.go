@@ -36,11 +36,19 @@ func uploadForEver(dir string) error {
 	var g errgroup.Group
 	for i := range uint64(killUploaders) {
 		g.Go(func() error {
-			for n := first + i; ; n += killUploaders {
-				if _, err := cas.PutBytes(context.Background(), s, cas.SHA256, killBlob(n)); err != nil {
+			for n := first + i; ; {
+				var contents []*cas.Content // one, or some together
+				var confirmed []byte
+				for range 1 + i%2*7 {
+					contents = append(contents, cas.SHA256.Content(killBlob(n)))
+					confirmed = fmt.Appendln(confirmed, n, "at")
+					n += killUploaders
+				}
+				if err := errors.Join(cas.PutAll(context.Background(), s, contents)...); err != nil {
 					return err
 				}
-				if _, err := fmt.Println(n, time.Now().UnixNano()); err != nil {
+				now := fmt.Append(nil, time.Now().UnixNano())
+				if _, err := os.Stdout.Write(bytes.ReplaceAll(confirmed, []byte("at"), now)); err != nil {
 					return err
 				}
 			}
@@ -139,7 +147,7 @@ func mustBeWhole(t *testing.T, d *Disk) {
 			continue
 		}
 		_, digest := e.key().split()
-		data, err := d.values.get(d.stored(nil, e))
+		data, err := stored(d, e)
 		if err != nil || cas.SHA256.Sum(data) != digest {
 			t.Errorf("%v: %d bytes, %v", digest, len(data), err)
 		}

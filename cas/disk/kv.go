@@ -173,18 +173,20 @@ func (s *kv) pebble(o kvOptions) *pebble.Options {
 	return p
 }
 
-// get returns a value in memory of its own. What is absent, or not what was
-// stored, is errBadRecord.
-func (s *kv) get(key []byte) ([]byte, error) {
+// get returns a value in memory of its own: sealed by name, it is size bytes of what lies
+// under key. What is absent, or not what was stored, is errBadRecord.
+func (s *kv) get(key, name []byte, offset, size int) ([]byte, error) {
 	record, closer, err := s.db.Get(key)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errBadRecord, err)
 	}
-	value, ok := unseal(key, record)
-	if !ok {
-		err = errBadRecord
+	var value []byte
+	err = errBadRecord
+	if len(record) >= offset+size {
+		if data, ok := unseal(name, record[offset:][:size]); ok {
+			value, err = append(make([]byte, 0, len(data)), data...), nil
+		}
 	}
-	value = append(make([]byte, 0, len(value)), value...)
 	return value, errors.Join(err, closer.Close())
 }
 

@@ -2,12 +2,8 @@ package disk
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"math"
 	"time"
-
-	"github.com/cockroachdb/pebble/v2"
 )
 
 // moved is a value that is stored once more, and as of now.
@@ -22,42 +18,36 @@ const moveStep = 256 << 10
 // move stores what is wanted in a stretch of time once more, so that all of it can go with
 // its files, which one value keeps as all do. It returns how much had to be left there.
 func (d *Disk) move(c stretch) (left int, err error) {
-	it, err := d.values.db.NewIterWithContext(context.Background(), &pebble.IterOptions{
-		LowerBound: appendTime(nil, c.from), UpperBound: appendTime(nil, c.to),
-	})
-	if err != nil {
-		return 0, fmt.Errorf("read the keys of small blobs: %w", err)
-	}
-	defer func() { err = errors.Join(err, it.Close()) }()
 	var step []moved
 	var bytes int
-	for more := it.First(); more; more = it.Next() {
-		k, ok := parseStored(it.Key())
-		if !ok {
-			continue
+	_, err = d.values.each(context.Background(), c.from, c.to, func(b *bundle) error {
+		for i := range b.values {
+			v := &b.values[i]
+			e, wanted := d.index.movable(v.in(d.namespaceID(string(v.dir))), v.written, v.inPack)
+			if !wanted {
+				continue
+			}
+			data, ok := b.data(v)
+			if e == nil || !ok { // whoever reads it finds out
+				left++
+				continue
+			}
+			step = append(step, moved{e, append([]byte{}, data...)})
+			bytes += len(data)
 		}
-		e, wanted := d.index.movable(k.in(d.namespaceID(string(k.dir))), k.written)
-		if !wanted {
-			continue
-		}
-		value, err := it.ValueAndErr()
-		data, ok := unseal(it.Key(), value)
-		if e == nil || err != nil || !ok { // whoever reads it finds out
-			left++
-			continue
-		}
-		step = append(step, moved{e, append([]byte{}, data...)})
-		if bytes += len(data); bytes >= moveStep {
+		if bytes >= moveStep {
 			left += d.moveValues(step)
 			step, bytes = nil, 0
 		}
-	}
-	return left + d.moveValues(step), it.Error()
+		return nil
+	})
+	return left + d.moveValues(step), err
 }
 
 // moveValues returns how many could not be moved.
 func (d *Disk) moveValues(values []moved) (left int) {
-	x := d.index
+	x, now := d.index, time.Now()
+	var packing packing
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	for _, v := range values {
@@ -65,7 +55,7 @@ func (d *Disk) moveValues(values []moved) (left int) {
 			left++
 			continue
 		}
-		o := x.moveLocked(v)
+		o := x.moveLocked(v, now, &packing)
 		d.space.pending.Add(o.size())
 	}
 	return left
@@ -73,17 +63,24 @@ func (d *Disk) moveValues(values []moved) (left int) {
 
 // movable reports whether a value on the key-value side is wanted, and returns its entry if
 // it can have another time.
-func (x *index) movable(k key, written int64) (e *entry, wanted bool) {
+func (x *index) movable(k key, written int64, in inPack) (e *entry, wanted bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	e = x.blobs.get(k)
-	if e == nil || !e.small || e.written != written {
+	if e = x.valueLocked(k, written, in); e == nil {
 		return nil, false
 	}
 	if !x.movableLocked(e) {
 		return nil, true
 	}
 	return e, true
+}
+
+// valueLocked returns the entry of a value on the key-value side. nil: it is dead.
+func (x *index) valueLocked(k key, written int64, in inPack) *entry {
+	if e := x.blobs.get(k); e != nil && e.small && e.written == written && e.inPack == in {
+		return e
+	}
+	return nil
 }
 
 // movableLocked reports whether an entry is there, and nobody depends on its time: its
@@ -94,15 +91,18 @@ func (x *index) movableLocked(e *entry) bool {
 }
 
 // moveLocked puts an entry with the time of now in another one's place.
-func (x *index) moveLocked(v moved) *op {
+func (x *index) moveLocked(v moved, now time.Time, p *packing) *op {
 	e := newEntry(v.entry.name(), v.entry.size)
-	e.small, e.written = true, max(time.Now().UnixNano(), x.latest+1)
+	e.small, e.written = true, max(now.UnixNano(), x.latest+1)
 	x.latest = e.written
 	x.blobs.replace(v.entry, e)
 	size := charge(e.size, true)
 	x.spans.died(v.entry.written, size).moved = true
 	x.inSpanLocked(e)
-	o := &op{entry: e, data: v.data}
+	if !e.isRecord() {
+		e.inPack = p.next(&x.queue, e.written, len(v.data))
+	}
+	o := &op{entry: e, data: v.data, inPack: e.inPack}
 	x.blobs.setValue(e, o)
 	x.queue.addLocked(o)
 	if c, ok := x.spans.clear(v.entry.written, math.MaxInt64); ok {

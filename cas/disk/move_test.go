@@ -8,19 +8,34 @@ import (
 // What moves is in its old place until it is in the new one, also beside what cannot move:
 // a kill at any moment loses nothing.
 func TestMovedValuesAreNowhereMissing(t *testing.T) {
+	t.Run("alone", func(t *testing.T) {
+		mustMove(t, func(s *Store, blobs [][]byte) {
+			for _, b := range blobs {
+				put(t, s, b)
+			}
+		})
+	})
+	t.Run("packed", func(t *testing.T) {
+		mustMove(t, func(s *Store, blobs [][]byte) { together(t, s, blobs...) })
+	})
+}
+
+func mustMove(t *testing.T, store func(s *Store, blobs [][]byte)) {
 	d, err := load(t.Context(), Options{Dir: t.TempDir(), MaxBytes: 1 << 20}) // nobody writes but the test
 	if err != nil {
 		t.Fatal(err)
 	}
 	s := d.Namespace("")
+	var blobs [][]byte
 	for n := range 200 {
-		put(t, s, numbered(n))
+		blobs = append(blobs, numbered(n))
 	}
+	store(s, blobs)
 	d.writeQueued()
-	places := make(map[int][]byte) // old ones
+	places := make(map[int]found) // old ones
 	for n := range 50 {
 		e := d.index.blobs.get(newKey(s.id, put(t, s, numbered(n))))
-		places[n] = d.stored(nil, e)
+		places[n] = d.index.look(e)
 	}
 	last := d.index.blobs.get(newKey(s.id, put(t, s, numbered(50)))).written
 	_, f, own := d.index.claimExisting(newKey(s.id, put(t, s, numbered(7)))) // it has to stay
@@ -32,10 +47,10 @@ func TestMovedValuesAreNowhereMissing(t *testing.T) {
 	}
 	moved := 0
 	for n, place := range places {
-		if _, err := d.values.get(place); err != nil {
+		if _, err := d.storedValue(place); err != nil {
 			t.Errorf("%d left before it was in its new place: %v", n, err)
 		}
-		if e := d.index.blobs.get(newKey(s.id, put(t, s, numbered(n)))); string(d.stored(nil, e)) != string(place) {
+		if e := d.index.blobs.get(newKey(s.id, put(t, s, numbered(n)))); e.written != place.written {
 			moved++
 		}
 	}
@@ -47,10 +62,13 @@ func TestMovedValuesAreNowhereMissing(t *testing.T) {
 	}
 	for n, place := range places {
 		e := d.index.blobs.get(newKey(s.id, put(t, s, numbered(n))))
-		if _, err := d.values.get(d.stored(nil, e)); err != nil {
+		if _, err := stored(d, e); err != nil {
 			t.Errorf("%d is nowhere: %v", n, err)
 		}
-		if _, err := d.values.get(place); (err == nil) != (n == 7) {
+		if n == 7 {
+			place.inPack = inPack{} // all else in its pack is gone
+		}
+		if _, err := d.storedValue(place); (err == nil) != (n == 7) {
 			t.Errorf("%d is in its old place, %v", n, err)
 		}
 	}

@@ -65,7 +65,7 @@ func TestSecondOpenIsRefused(t *testing.T) {
 
 func TestFormat(t *testing.T) {
 	for name, tc := range map[string]struct{ file, text, want string }{
-		"newer":       {"FORMAT", "hearth-cas 4\n", "newer hearth"},
+		"newer":       {"FORMAT", "hearth-cas 5\n", "newer hearth"},
 		"older":       {"FORMAT", "hearth-cas 1\n", "no released hearth"},
 		"garbled":     {"FORMAT", "hello\n", "no version"},
 		"version 0":   {"FORMAT", "hearth-cas 0\n", "no version"},
@@ -109,7 +109,7 @@ func TestOlderKeys(t *testing.T) {
 	for range 2 { // what is stored after the upgrade is there after the next start
 		d = open(t, Options{Dir: dir})
 		mustHold(t, d.Namespace(""), large)
-		if text, err := os.ReadFile(format); err != nil || string(text) != "hearth-cas 3\n" {
+		if text, err := os.ReadFile(format); err != nil || string(text) != "hearth-cas 4\n" {
 			t.Errorf("the format is %q, %v", text, err)
 		}
 		if n := d.Stats().Blobs; n == 1 {

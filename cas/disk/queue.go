@@ -3,15 +3,25 @@ package disk
 // op is a change of the key-value side: the value of an entry to set or to delete, or
 // many that are to be cleared.
 type op struct {
-	entry *entry // whose name and time are the key
-	data  []byte
-	gone  bool     // delete
-	done  bool     // it is on the key-value side; guarded by index.mu
-	clear *stretch // instead of an entry
+	entry  *entry // whose name and time are the key
+	data   []byte
+	inPack          // if it sets
+	gone   bool     // delete
+	done   bool     // it is on the key-value side; guarded by index.mu
+	clear  *stretch // instead of an entry
 }
 
 // sets reports whether the op stores a value.
 func (o *op) sets() bool { return !o.gone && o.clear == nil }
+
+// deletion is the op after which an entry's value is there no more. What is left of a pack
+// gets keys of its own.
+func deletion(e *entry) *op {
+	if e.nth == 0 {
+		return &op{entry: e, gone: true}
+	}
+	return &op{clear: &stretch{from: e.started(e.written), to: e.written + 1}}
+}
 
 // size is about what an op takes in memory, and in the library's log.
 func (o *op) size() int64 { return int64(len(o.data)) + valueOverhead }

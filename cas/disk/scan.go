@@ -59,7 +59,8 @@ func (d *Disk) loadIndex(ctx context.Context, last state) error {
 		return fmt.Errorf("read the store: %w", err)
 	}
 	slices.SortFunc(s.found, func(a, b scanned) int {
-		return cmp.Or(cmp.Compare(a.used, b.used), cmp.Compare(a.entry.written, b.entry.written))
+		// Of two of one time, the one in the pack was on its way out of it.
+		return cmp.Or(cmp.Compare(a.used, b.used), cmp.Compare(a.entry.written, b.entry.written), cmp.Compare(b.entry.nth, a.entry.nth))
 	})
 	d.index.mu.Lock()
 	defer d.index.mu.Unlock()

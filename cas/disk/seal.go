@@ -13,7 +13,8 @@ import (
 // A key of the key-value side is: the time at which the value was stored (Unix
 // time in nanoseconds, 8 bytes, the highest first), and the name: function and kind
 // in a byte, the namespace's directory behind its length in a byte, the digest's
-// size, the hash in binary. A value is a checksum over key and data, and the data.
+// size, the hash in binary. A value is a checksum over key and data, and the data: the
+// value is sealed. In a pack (pack.go) lie several, each sealed as if it were by itself.
 //
 // The time is there for the library, which keeps keys sorted: what is stored comes
 // in order, so that its tables lie side by side. There is nothing to merge, and a read
@@ -63,31 +64,44 @@ func appendName(b, key []byte, namespaceDir string) []byte {
 // the bytes that were parsed.
 type storedKey struct {
 	written int64
-	name    []byte // all but the time
-	kind    byte   // the function, and whether it is a record
+	name    []byte
+	kind    byte // the function, and whether it is a record
 	dir     []byte
 	rest    []byte // size and hash
 	size    int64  // of the blob, or of the action
 }
 
-// parseStored is the inverse of Disk.stored. A start does this for each small blob.
+// parseStored is the inverse of Disk.stored.
 func parseStored(b []byte) (k storedKey, ok bool) {
-	if len(b) < timeLen+2 || len(b) < timeLen+2+int(b[timeLen+1]) {
+	if len(b) < timeLen {
 		return storedKey{}, false
 	}
-	k.written, k.name = int64(binary.BigEndian.Uint64(b)), b[timeLen:]
-	dirEnd := 2 + int(k.name[1])
-	k.kind, k.dir, k.rest = k.name[0], k.name[2:dirEnd], k.name[dirEnd:]
+	k, rest, ok := parseName(b[timeLen:])
+	k.written = parseTime(b)
+	return k, ok && len(rest) == 0
+}
+
+func parseTime(key []byte) int64 { return int64(binary.BigEndian.Uint64(key)) }
+
+// parseName takes a name from the front of b. A start does this for each small blob.
+func parseName(b []byte) (k storedKey, rest []byte, ok bool) {
+	if len(b) < 2 || len(b) < 2+int(b[1]) {
+		return storedKey{}, nil, false
+	}
+	dirEnd := 2 + int(b[1])
+	k.kind, k.dir, k.rest = b[0], b[2:dirEnd], b[dirEnd:]
 	size, n := binary.Uvarint(k.rest)
 	k.size = int64(size)
-	if n <= 0 || k.size < 0 || bytes.ContainsAny(k.dir, "/\x00") {
-		return storedKey{}, false
+	f := cas.Function(k.kind &^ recordBit)
+	if n <= 0 || k.size < 0 || bytes.ContainsAny(k.dir, "/\x00") || !slices.Contains(cas.Functions(), f) || len(k.rest) < n+f.HexLen()/2 {
+		return storedKey{}, nil, false
 	}
+	end := n + f.HexLen()/2
+	k.rest, rest = k.rest[:end], k.rest[end:]
+	k.name = b[:dirEnd+end]
 	// The size must be as appendKey writes it, since the bytes are the key.
 	var canonical [binary.MaxVarintLen64]byte
-	f := cas.Function(k.kind &^ recordBit)
-	return k, binary.PutUvarint(canonical[:], size) == n &&
-		slices.Contains(cas.Functions(), f) && 2*len(k.rest[n:]) == f.HexLen() &&
+	return k, rest, binary.PutUvarint(canonical[:], size) == n &&
 		(size != 0 || hex.EncodeToString(k.rest[n:]) == f.Empty().Hash())
 }
 

@@ -65,6 +65,7 @@ func (x *index) addValues(values []value, whole int64) (queued int64, victims []
 	for i, v := range values {
 		tags[i] = x.blobs.tag(v.name)
 	}
+	var packing packing
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	for i := range values {
@@ -90,9 +91,12 @@ func (x *index) addValues(values []value, whole int64) (queued int64, victims []
 			e.written, e.small = max(now.UnixNano(), x.latest+1), true
 			x.addLocked(e)
 			x.inSpanLocked(e)
+			if len(values) > 1 {
+				e.inPack = packing.next(&x.queue, e.written, len(v.data))
+			}
 		}
 		o := &ops[i]
-		*o = op{entry: e, data: v.data}
+		*o = op{entry: e, data: v.data, inPack: e.inPack}
 		x.blobs.setValue(e, o)
 		x.queue.addLocked(o)
 		queued += o.size()
@@ -109,6 +113,10 @@ func (x *index) addValues(values []value, whole int64) (queued int64, victims []
 // the old one under its key. If it is a blob the value is the same as it was, and
 // its copies stay.
 func (x *index) replaceLocked(e *entry, size int64) {
+	if e.nth != 0 {
+		x.queue.addLocked(deletion(e))
+		e.inPack = inPack{}
+	}
 	before := e.charge()
 	e.size = size
 	x.used += e.charge() - before
@@ -142,13 +150,29 @@ func (d *Disk) fetchValue(f found) ([]byte, error) {
 		return nil, err
 	}
 	defer d.life.RUnlock()
-	var room [maxStored]byte
-	data, err := d.values.get(d.stored(room[:0], f.entry))
-	if err == nil && int64(len(data)) == f.size {
-		return data, nil
+	for {
+		data, err := d.storedValue(f)
+		if err == nil {
+			return data, nil
+		}
+		if now := d.index.look(f.entry); now.inPack != f.inPack { // it was unpacked meanwhile
+			f = now
+			continue
+		}
+		d.dropValue(f.entry, err)
+		return nil, fmt.Errorf("%w: %w", errDoubtful, errors.Join(err, errBadRecord))
 	}
-	d.dropValue(f.entry, err)
-	return nil, fmt.Errorf("%w: %w", errDoubtful, errors.Join(err, errBadRecord))
+}
+
+// storedValue reads a value on the key-value side.
+func (d *Disk) storedValue(f found) ([]byte, error) {
+	var room, packs [maxStored]byte
+	name := d.stored(room[:0], f.entry)
+	under := name
+	if f.nth != 0 {
+		under = appendDataKey(packs[:0], f.started(f.written))
+	}
+	return d.values.get(under, name, int(f.offset), sealLen+int(f.size))
 }
 
 // dropValue forgets an entry whose value cannot be had.

@@ -24,6 +24,7 @@ type spans struct {
 	list []*span
 	size int64 // with which a span is full: about what the library makes a table of
 	dead int64 // bytes, in all
+	end  int64 // the latest time in them
 }
 
 // stretch is what is to be cleared on the key-value side, from one time to another.
@@ -45,17 +46,18 @@ func spanSize(memtable uint64, budget int64) int64 {
 	return min(fits, budget/16)
 }
 
-// add counts a value, which is younger than all before. It reports whether it is the first
-// one of its span: then the file of values must end before it, since a file goes when
+// add counts values that lie together, the first one younger than all before. It reports
+// whether they are the first of their span: then the file of values must end before it, since a file goes when
 // nothing in it is wanted.
-func (s *spans) add(written, bytes int64) (first bool) {
+func (s *spans) add(written, bytes int64, values int) (first bool) {
 	last := len(s.list) - 1
-	if first = last < 0 || s.list[last].bytes >= s.size; first {
+	if first = last < 0 || (s.list[last].bytes >= s.size && written > s.end); first {
 		s.list = append(s.list, &span{from: written})
 		last++
 	}
 	s.list[last].bytes += bytes
-	s.list[last].live++
+	s.list[last].live += values
+	s.end = max(s.end, written+int64(values)-1)
 	return first
 }
 

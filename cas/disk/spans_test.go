@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"io/fs"
+	"math"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -21,35 +22,39 @@ func settle(t *testing.T, d *Disk) {
 	}
 }
 
-// storedKeys returns the names of what is on the key-value side, evicted or not.
-func storedKeys(t *testing.T, d *Disk) (names []string) {
+// storedKeys returns the keys of what is on the key-value side, evicted or not, as if each
+// had one of its own.
+func storedKeys(t *testing.T, d *Disk) (keys []string) {
 	t.Helper()
 	settle(t, d)
-	it, err := d.values.db.NewIter(nil)
-	if err != nil {
-		t.Fatal(err)
+	odd, err := d.values.each(t.Context(), 0, math.MaxInt64, func(b *bundle) error {
+		for _, v := range b.values {
+			keys = append(keys, string(v.key(nil)))
+		}
+		return nil
+	})
+	if err != nil || odd > 0 {
+		t.Fatal(odd, err)
 	}
-	for more := it.First(); more; more = it.Next() {
-		names = append(names, string(it.Key()))
-	}
-	if err := it.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return names
+	return keys
+}
+
+// stored reads the value of an entry on the key-value side, if it has one there.
+func stored(d *Disk, e *entry) ([]byte, error) {
+	return d.storedValue(found{entry: e, size: e.size, written: e.written, inPack: e.inPack})
 }
 
 // mustHoldAll checks that what is in the index is on the key-value side, whole, and how
 // much else is there.
 func mustHoldAll(t *testing.T, d *Disk) {
 	t.Helper()
-	stored := storedKeys(t, d)
+	keys := storedKeys(t, d)
 	entries := d.index.oldestFirst()
 	for _, e := range entries {
-		k := d.stored(nil, e)
-		if _, err := d.values.get(k); err != nil {
+		if _, err := stored(d, e); err != nil {
 			t.Fatalf("%v: %v", e.key(), err)
 		}
-		if !slices.Contains(stored, string(k)) {
+		if !slices.Contains(keys, string(d.stored(nil, e))) {
 			t.Fatalf("%v is not on the key-value side", e.key())
 		}
 	}
@@ -58,7 +63,7 @@ func mustHoldAll(t *testing.T, d *Disk) {
 	defer x.mu.Unlock()
 	each := charge(fillSize, true)
 	// A sweep also takes what died after it was asked for.
-	if dead := int64(len(stored)-len(entries)) * each; dead > x.spans.dead || dead > x.small/4+3*x.spans.size {
+	if dead := int64(len(keys)-len(entries)) * each; dead > x.spans.dead || dead > x.small/4+3*x.spans.size {
 		t.Errorf("%d bytes on the key-value side are dead, of which %d are known, beside %d", dead, x.spans.dead, x.small)
 	}
 }
@@ -92,13 +97,23 @@ func numbered(n int) []byte {
 func TestEvictedValuesGo(t *testing.T) {
 	options := Options{Dir: t.TempDir(), MaxBytes: 1 << 20}
 	const all = 5000
-	for name, used := range map[string]int{"in order": all, "but for some that are used": 40} { // each so many
+	for name, test := range map[string]struct{ used, batch int }{ // each so many
+		"in order":                          {all, 1},
+		"but for some that are used":        {40, 1},
+		"packed":                            {all, 20},
+		"packed, some of few packs used":    {40, 20},
+		"packed, one or two of a pack used": {10, 20},
+	} {
 		t.Run(name, func(t *testing.T) {
 			options.Dir = t.TempDir()
 			d := open(t, options)
-			s := d.Namespace("")
+			s, used := d.Namespace(""), test.used
+			var batch [][]byte
 			for n := range all {
-				put(t, s, numbered(n))
+				if batch = append(batch, numbered(n)); len(batch) == test.batch {
+					together(t, s, batch...)
+					batch = nil
+				}
 				for i := used; n%200 == 199 && i <= n; i += used {
 					mustHold(t, s, numbered(i))
 				}
@@ -154,7 +169,7 @@ func TestSpans(t *testing.T) {
 	for range 20_000 {
 		if len(alive) < 300 {
 			now += 1 + r.Int64N(5)
-			s.add(now, 10)
+			s.add(now, 10, 1)
 			state[now] = 1
 			alive = append(alive, now)
 			continue

@@ -53,7 +53,7 @@ func (s *stress) run(ctx context.Context) error {
 		digest := cas.SHA256.Sum(data)
 		store := s.disk.Namespace(fmt.Sprint(s.random.IntN(2)))
 		var err error
-		switch s.random.IntN(8) {
+		switch s.random.IntN(9) {
 		case 0, 1, 2:
 			err = store.Put(ctx, cas.Checked(digest, data))
 		case 3:
@@ -75,6 +75,12 @@ func (s *stress) run(ctx context.Context) error {
 			}
 			release()
 		case 7:
+			var contents []*cas.Content
+			for range 10 {
+				contents = append(contents, cas.SHA256.Content(s.blobs[s.random.IntN(len(s.blobs))]))
+			}
+			err = errors.Join(store.PutAll(ctx, contents)...)
+		case 8:
 			store.disk.index.mu.Lock()
 			e := store.disk.index.blobs.get(newKey(store.id, digest))
 			store.disk.index.mu.Unlock()
@@ -141,7 +147,7 @@ func mustHaveFiles(t *testing.T, d *Disk, e *entry) {
 		t.Errorf("executable copy: %v, the index says %b", err, kinds)
 	}
 	if e.small {
-		if _, err := d.values.get(d.stored(nil, e)); err != nil {
+		if _, err := stored(d, e); err != nil {
 			t.Error(err)
 		}
 	}

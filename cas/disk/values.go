@@ -1,10 +1,9 @@
 package disk
 
 import (
-	"bytes"
 	"context"
-	"fmt"
 	"log/slog"
+	"math"
 )
 
 // values adds what is on the key-value side. If the keys cannot be read all of
@@ -38,36 +37,23 @@ func (d *Disk) openValues() (err error) {
 
 // readKeys reads all keys and the lengths of the values, which does not touch
 // these.
-func (s *scan) readKeys(ctx context.Context) (err error) {
-	it, err := s.disk.values.db.NewIterWithContext(ctx, nil)
-	if err != nil {
-		return fmt.Errorf("read the keys of small blobs: %w", err)
-	}
-	defer func() {
-		if closeErr := it.Close(); err == nil {
-			err = closeErr
-		}
-	}()
+func (s *scan) readKeys(ctx context.Context) error {
 	var ns namespaceID
 	var dir []byte // of ns
-	for it.First(); it.Valid(); it.Next() {
-		value := it.LazyValue()
-		k, ok := parseStored(it.Key())
-		size := int64(value.Len()) - sealLen
-		if !ok || size < 0 || (!k.isRecord() && size != k.size) {
-			s.odd++
-			continue
+	odd, err := s.disk.values.each(ctx, 0, math.MaxInt64, func(b *bundle) error {
+		bytes := int64(0)
+		for _, v := range b.values {
+			if dir == nil || string(dir) != string(v.dir) {
+				ns, dir = s.disk.namespaceID(string(v.dir)), append([]byte{}, v.dir...)
+			}
+			e := newEntry(v.in(ns), v.size)
+			e.written, e.small, e.inPack = v.written, true, v.inPack
+			bytes += charge(v.size, true)
+			s.found = append(s.found, scanned{entry: e, used: max(e.written, s.order.used(fingerprint(v.name)))})
 		}
-		if dir == nil || !bytes.Equal(dir, k.dir) {
-			ns, dir = s.disk.namespaceID(string(k.dir)), bytes.Clone(k.dir)
-		}
-		e := newEntry(k.in(ns), size)
-		e.written, e.small = k.written, true
-		s.disk.index.spans.add(e.written, charge(size, true))
-		s.found = append(s.found, scanned{entry: e, used: max(e.written, s.order.used(fingerprint(k.name)))})
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-	}
-	return it.Error()
+		s.disk.index.spans.add(b.values[0].written, bytes, len(b.values))
+		return ctx.Err()
+	})
+	s.odd += odd
+	return err
 }

@@ -67,10 +67,10 @@ func TestOlderValueOfOneName(t *testing.T) {
 	if err := d.drain(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := d.values.get(later); err != nil {
+	if _, err := d.values.get(later, later, 0, len(value)); err != nil {
 		t.Error(err)
 	}
-	if _, err := d.values.get(older); !errors.Is(err, pebble.ErrNotFound) {
+	if _, err := d.values.get(older, older, 0, len(value)); !errors.Is(err, pebble.ErrNotFound) {
 		t.Errorf("the older value is still there: %v", err)
 	}
 }

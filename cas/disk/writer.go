@@ -42,7 +42,7 @@ func (d *Disk) writeQueue(ctx context.Context) {
 func (d *Disk) writeQueued() {
 	for ops := d.index.takeQueue(); len(ops) > 0; {
 		n, bytes := 0, int64(0)
-		for n < len(ops) && bytes < enough && ops[n].clear == nil {
+		for n < len(ops) && ops[n].clear == nil && (bytes < enough || ops[n].nth > 1) {
 			bytes += ops[n].size()
 			n++
 		}
@@ -85,20 +85,17 @@ func (d *Disk) writeBatch(ops []*op, bytes int64, last bool) {
 func (d *Disk) apply(ops []*op, bytes int64, last bool) (err error) {
 	b := d.values.db.NewBatchWithSize(int(bytes))
 	defer func() { _ = b.Close() }() // it only gives memory back
-	var room [maxStored]byte
-	for _, o := range ops {
-		k := d.stored(room[:0], o.entry)
-		if o.gone {
-			err = b.Delete(k, nil)
+	for rest := ops; len(rest) > 0; {
+		n := packed(rest)
+		if rest[0].gone {
+			err = b.Delete(d.stored(nil, rest[0].entry), nil)
 		} else {
-			v := b.SetDeferred(len(k), sealLen+len(o.data))
-			copy(v.Key, k)
-			seal(v.Value, k, o.data)
-			err = v.Finish()
+			err = d.collect(b, rest[:n])
 		}
 		if err != nil {
 			return fmt.Errorf("collect small blobs: %w", err)
 		}
+		rest = rest[n:]
 	}
 	if !last {
 		return d.values.db.Apply(b, pebble.NoSync)
@@ -106,6 +103,46 @@ func (d *Disk) apply(ops []*op, bytes int64, last bool) (err error) {
 	// Which hands it to the kernel and no further (waitFS): what a crash of the
 	// process loses is in the queue.
 	return d.values.db.Apply(b, pebble.Sync)
+}
+
+// packed returns how many ops lie together with the first.
+func packed(ops []*op) int {
+	n := 1
+	for n < len(ops) && ops[n].nth > 1 {
+		n++
+	}
+	return n
+}
+
+// collect adds the values of ops that lie together to a batch.
+func (d *Disk) collect(b *pebble.Batch, ops []*op) error {
+	size := 0
+	for _, o := range ops {
+		size += sealLen + len(o.data)
+	}
+	var room, keys [maxStored]byte
+	key := d.stored(keys[:0], ops[0].entry)
+	var contents []byte // of a pack
+	if ops[0].nth != 0 {
+		key = appendDataKey(keys[:0], ops[0].entry.written)
+		contents = appendContentsKey(make([]byte, 0, timeLen+2+len(ops)*keyRoom), ops[0].entry.written)
+	}
+	v := b.SetDeferred(len(key), size)
+	copy(v.Key, key)
+	rest := v.Value
+	for _, o := range ops {
+		name := d.stored(room[:0], o.entry)
+		end := sealLen + len(o.data)
+		seal(rest[:end], name, o.data)
+		rest = rest[end:]
+		if contents != nil {
+			contents = append(contents, name[timeLen:]...)
+		}
+	}
+	if err := v.Finish(); err != nil || contents == nil {
+		return err
+	}
+	return b.Set(contents, nil, nil)
 }
 
 // maxStored is how long a key on the key-value side can be: the directory of a
