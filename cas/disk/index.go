@@ -73,9 +73,14 @@ func newEntry[K key | []byte](k K, size int64) (e *entry) {
 	} else {
 		e = new(entry)
 	}
-	copy(e.start[:], k)
-	e.size, e.keyLen = size, uint8(len(k))
+	e.fill([]byte(k), size)
 	return e
+}
+
+// fill gives an entry what of its key has room in it.
+func (e *entry) fill(name []byte, size int64) {
+	copy(e.start[:], name)
+	e.size, e.keyLen = size, uint8(len(name))
 }
 
 // rest is what of the key has no room in the entry.

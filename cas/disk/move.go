@@ -92,7 +92,7 @@ func (x *index) movableLocked(e *entry) bool {
 
 // moveLocked puts an entry with the time of now in another one's place.
 func (x *index) moveLocked(v moved, now time.Time, p *packing) *op {
-	e := newEntry(v.entry.name(), v.entry.size)
+	e := x.blobs.shelve(v.entry.name(), v.entry.size)
 	e.small, e.written = true, max(now.UnixNano(), x.latest+1)
 	x.latest = e.written
 	x.blobs.replace(v.entry, e)

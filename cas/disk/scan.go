@@ -64,7 +64,7 @@ func (d *Disk) loadIndex(ctx context.Context, last state) error {
 	})
 	d.index.mu.Lock()
 	defer d.index.mu.Unlock()
-	d.index.blobs = newTable(len(s.found))
+	d.index.blobs.grow(len(s.found))
 	for _, f := range s.found {
 		if older := d.index.blobs.get(f.entry.key()); older != nil { // which damage brought back
 			d.index.dropLocked(older)

@@ -86,7 +86,7 @@ func (x *index) addValues(values []value, whole int64) (queued int64, victims []
 		if e != nil && x.blobs.has(e) { // eviction may have taken it
 			x.replaceLocked(e, int64(len(v.data)))
 		} else {
-			e = newEntry(v.name, int64(len(v.data)))
+			e = x.blobs.shelve(v.name, int64(len(v.data)))
 			// Each is later than the one before, so that they are in order.
 			e.written, e.small = max(now.UnixNano(), x.latest+1), true
 			x.addLocked(e)

@@ -7,8 +7,8 @@ import (
 )
 
 // table finds entries by their keys. There can be millions of them, at which the garbage
-// collector looks over and over: it has one pointer to follow for each, since keys are
-// part of their entries, and links and slots know entries by their numbers.
+// collector should not look over and over: keys are part of their entries, links and slots
+// know entries by their numbers, and most entries are on shelves (shelf.go).
 //
 // Nearly every look at it waits for memory, so that one place has to do: a slot is eight
 // bytes, a number behind a tag (half of a hash), and free slots follow full ones soon
@@ -19,11 +19,16 @@ type table struct {
 	slots   []uint64 // a power of two; 0: free
 	shift   int      // makes a tag the number of a slot
 	touched uint64   // keeps the compiler from leaving out what touch does
-	// places are by number. They grow by pieces: a larger array in place of one that is
-	// full means fresh memory for all of it.
+	count   int
+	// places are by number, of entries that are on no shelf. They grow by pieces: a larger
+	// array in place of one that is full means fresh memory for all of it.
 	places []*[piece]place
 	used   uint32 // numbers that were ever in use
 	free   []uint32
+
+	shelves     []shelf
+	freeShelves []uint32
+	open        uint32 // the shelf that gets the next entry
 }
 
 // place is where an entry is found by its number.
@@ -52,11 +57,26 @@ func newTable(room int) table {
 
 func (t *table) at(number uint32) *place { return &t.places[number/piece][number%piece] }
 
+// by returns the entry of a number, or the head of the ring.
+func (t *table) by(number uint32) *entry {
+	if number&onShelf != 0 {
+		return &t.shelf(number).entries[number%shelfSize]
+	}
+	return t.at(number).entry
+}
+
 // all yields the entries.
 func (t *table) all(yield func(*entry) bool) {
 	for n := numbers; n < t.used; n++ {
 		if e := t.at(n).entry; e != nil && !yield(e) {
 			return
+		}
+	}
+	for _, s := range t.shelves {
+		for i := range s.made {
+			if e := &s.entries[i]; e.number != none && !yield(e) {
+				return
+			}
 		}
 	}
 }
@@ -112,7 +132,7 @@ func (t *table) get(k key) *entry {
 func (t *table) find(tag uint32, name []byte) *entry {
 	for i := t.home(tag); t.slots[i] != 0; i = t.after(i) {
 		if s := t.slots[i]; tagOf(s) == tag {
-			if e := t.at(uint32(s)).entry; e.is(name) {
+			if e := t.by(uint32(s)); e.is(name) {
 				return e
 			}
 		}
@@ -121,18 +141,43 @@ func (t *table) find(tag uint32, name []byte) *entry {
 }
 
 // has reports whether e is what its key finds.
-func (t *table) has(e *entry) bool { return t.at(e.number).entry == e }
+func (t *table) has(e *entry) bool { return e.number != none }
 
 // value is that of an entry, if it is in memory: on its way to the key-value side, or
 // recent. An entry that is in the table no more has none.
-func (t *table) value(e *entry) *op { return t.at(e.number).value }
+func (t *table) value(e *entry) *op {
+	if e.number&onShelf != 0 {
+		return t.shelf(e.number).value(e.number)
+	}
+	return t.at(e.number).value
+}
 
-func (t *table) setValue(e *entry, o *op) { t.at(e.number).value = o }
+// setValue sets or ends (nil) that of an entry in the table.
+func (t *table) setValue(e *entry, o *op) {
+	if e.number&onShelf != 0 {
+		t.shelf(e.number).set(e.number, o)
+		return
+	}
+	t.at(e.number).value = o
+}
 
-func (t *table) len() int { return int(t.used-numbers) - len(t.free) }
+func (t *table) len() int { return t.count }
 
 // add takes an entry whose key has none.
 func (t *table) add(e *entry) {
+	t.place(e)
+	if t.count++; 3*t.count > 2*len(t.slots) {
+		t.grow(len(t.slots))
+	}
+	e.tag = t.tag(e.name())
+	t.put(slot(e.tag, e.number))
+}
+
+// place gives an entry a number, unless it has one.
+func (t *table) place(e *entry) {
+	if e.number != none {
+		return
+	}
 	if last := len(t.free) - 1; last >= 0 {
 		e.number, t.free = t.free[last], t.free[:last]
 	} else {
@@ -142,11 +187,17 @@ func (t *table) add(e *entry) {
 		}
 	}
 	t.at(e.number).entry = e
-	if 3*t.len() > 2*len(t.slots) {
-		t.grow(len(t.slots))
+}
+
+// leave takes an entry's number away.
+func (t *table) leave(e *entry) {
+	if e.number&onShelf != 0 {
+		t.leaveShelf(e.number)
+	} else {
+		*t.at(e.number) = place{}
+		t.free = append(t.free, e.number)
 	}
-	e.tag = t.tag(e.name())
-	t.put(slot(e.tag, e.number))
+	e.number = none
 }
 
 // put fills the first free slot from the home of a tag on.
@@ -160,10 +211,7 @@ func (t *table) put(s uint64) {
 
 // remove takes out an entry, which must be in no ring.
 func (t *table) remove(e *entry) {
-	i := t.home(e.tag)
-	for t.slots[i] != slot(e.tag, e.number) {
-		i = t.after(i)
-	}
+	i := t.slotOf(e)
 	// What lies behind the gap moves into it, unless it would lie before its home.
 	for j := t.after(i); t.slots[j] != 0; j = t.after(j) {
 		home := t.home(tagOf(t.slots[j]))
@@ -172,28 +220,40 @@ func (t *table) remove(e *entry) {
 		}
 	}
 	t.slots[i] = 0
-	*t.at(e.number) = place{}
-	t.free = append(t.free, e.number)
-	e.number = none
+	t.count--
+	t.leave(e)
 }
 
-// replace puts an entry with the same key in the place of another one.
+func (t *table) slotOf(e *entry) int {
+	i := t.home(e.tag)
+	for t.slots[i] != slot(e.tag, e.number) {
+		i = t.after(i)
+	}
+	return i
+}
+
+// replace puts an entry with the same key in the place of another one, also in the ring.
 func (t *table) replace(e, by *entry) {
-	by.number, by.tag, by.prev, by.next = e.number, e.tag, e.prev, e.next
-	*t.at(e.number) = place{entry: by}
-	e.number, e.prev, e.next = none, none, none
+	t.place(by)
+	by.tag, by.prev, by.next = e.tag, e.prev, e.next
+	t.slots[t.slotOf(e)] = slot(by.tag, by.number)
+	if e.linked() {
+		t.by(e.prev).next, t.by(e.next).prev = by.number, by.number
+	}
+	e.prev, e.next = none, none
+	t.leave(e)
 }
 
 // link puts an entry at the front of the ring.
 func (t *table) link(e *entry) {
 	ring := t.at(head).entry
 	e.prev, e.next = head, ring.next
-	t.at(e.next).entry.prev = e.number
+	t.by(e.next).prev = e.number
 	ring.next = e.number
 }
 
 func (t *table) unlink(e *entry) {
-	t.at(e.prev).entry.next, t.at(e.next).entry.prev = e.next, e.prev
+	t.by(e.prev).next, t.by(e.next).prev = e.next, e.prev
 	e.prev, e.next = none, none
 }
 
@@ -212,7 +272,7 @@ func (t *table) entry(n uint32) *entry {
 	if n == head {
 		return nil
 	}
-	return t.at(n).entry
+	return t.by(n)
 }
 
 // touchOldest is touch for entries at the end of the ring.

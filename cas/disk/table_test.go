@@ -28,13 +28,23 @@ func TestTable(t *testing.T) {
 			}
 			switch {
 			case e == nil:
-				e = newEntry(k, d.Size())
-				if tab.has(e) {
+				if random.IntN(2) == 0 {
+					e = tab.shelve([]byte(k), d.Size())
+				} else if e = newEntry(k, d.Size()); tab.has(e) {
 					t.Fatal("an entry is there before it was added")
 				}
 				tab.add(e)
 				tab.link(e)
 				want[k], ring = e, slices.Insert(ring, 0, e)
+				mustHaveValues(t, &tab, e)
+			case random.IntN(3) == 0:
+				by := tab.shelve([]byte(k), d.Size())
+				tab.replace(e, by)
+				if tab.has(e) || !tab.has(by) || e.linked() {
+					t.Fatal("an entry is still there after another one took its place")
+				}
+				want[k], ring[slices.Index(ring, e)] = by, by
+				e = by
 			default:
 				tab.unlink(e)
 				tab.remove(e)
@@ -55,6 +65,62 @@ func TestTable(t *testing.T) {
 		if tab.used > numbers+200 {
 			t.Errorf("%d numbers for at most 200 entries", tab.used)
 		}
+	}
+}
+
+// mustHaveValues sets and ends the value of an entry without one.
+func mustHaveValues(t *testing.T, tab *table, e *entry) {
+	t.Helper()
+	o := &op{entry: e}
+	before := tab.value(e)
+	tab.setValue(e, o)
+	with := tab.value(e)
+	if tab.setValue(e, nil); before != nil || with != o || tab.value(e) != nil {
+		t.Fatalf("an entry had %v as its value, then %v, and at last %v", before, with, tab.value(e))
+	}
+	tab.setValue(e, o) // until it is removed
+}
+
+// Shelves go with what is on them, and nothing takes the memory of an entry that somebody
+// may still hold.
+func TestShelves(t *testing.T) {
+	tab := newTable(0)
+	var all []*entry
+	for i := range 20 * shelfSize {
+		name := []byte(newKey(7, cas.SHA256.Sum(fmt.Append(nil, i))))
+		e := tab.shelve(name, int64(i))
+		tab.add(e)
+		if all = append(all, e); i >= 2*shelfSize {
+			tab.remove(all[i-2*shelfSize])
+		}
+		if i%3 == 0 {
+			tab.setValue(e, &op{entry: e})
+		}
+	}
+	if n := len(tab.shelves); n > 4 {
+		t.Errorf("%d shelves for what has room on 2", n)
+	}
+	seen := map[*entry]bool{}
+	for i, e := range all {
+		there := i >= len(all)-2*shelfSize
+		if seen[e] || tab.has(e) != there || e.size != int64(i) || (tab.value(e) != nil) != (there && i%3 == 0) {
+			t.Fatalf("entry %d: seen before %t, there %t, %+v", i, seen[e], tab.has(e), e)
+		}
+		if found := tab.get(e.key()); (found == e) != there {
+			t.Fatalf("the key of entry %d finds %v", i, found)
+		}
+		seen[e] = true
+	}
+	for _, e := range all[len(all)-2*shelfSize:] {
+		tab.remove(e)
+	}
+	for n, s := range tab.shelves {
+		if s.entries != nil || s.values != nil {
+			t.Errorf("shelf %d has %d entries", n, s.live)
+		}
+	}
+	if got := slices.Collect(tab.all); len(got) != 0 || tab.len() != 0 {
+		t.Errorf("%d entries, %d counted", len(got), tab.len())
 	}
 }
 

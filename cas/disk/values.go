@@ -15,6 +15,7 @@ func (s *scan) values(ctx context.Context) error {
 		return err
 	}
 	s.found, s.odd = nil, 0
+	d.index.blobs = newTable(0)
 	d.index.spans.list = nil
 	d.options.Logger.Error("the small blobs and action results in the store are damaged beyond use and were dropped; uploads heal it",
 		slog.String("dir", d.layout.values()), slog.Any("error", err))
@@ -46,7 +47,7 @@ func (s *scan) readKeys(ctx context.Context) error {
 			if dir == nil || string(dir) != string(v.dir) {
 				ns, dir = s.disk.namespaceID(string(v.dir)), append([]byte{}, v.dir...)
 			}
-			e := newEntry(v.in(ns), v.size)
+			e := s.disk.index.blobs.shelve([]byte(v.in(ns)), v.size)
 			e.written, e.small, e.inPack = v.written, true, v.inPack
 			bytes += charge(v.size, true)
 			s.found = append(s.found, scanned{entry: e, used: max(e.written, s.order.used(fingerprint(v.name)))})
