@@ -53,6 +53,7 @@ type sweep struct {
 	seen       int           // values
 	kept, dead *pebble.Batch // what is set first, and then deleted
 	unpacked   []*entry
+	later      bool // something waits for what is queued
 }
 
 // sweep deletes the values in a stretch of time that the index does not know. What it will
@@ -73,13 +74,16 @@ func (d *Disk) sweep(c stretch) error {
 	if err == nil {
 		err = s.apply()
 	}
+	if s.later {
+		d.index.queueClear(stretch{from: c.from, to: c.to})
+	}
 	return errors.Join(err, s.kept.Close(), s.dead.Close())
 }
 
 func (s *sweep) add(b *bundle) error {
 	s.seen += len(b.values)
-	entries, dead := s.disk.index.bundled(s.disk, b)
-	if dead == 0 {
+	entries, dead, moving := s.disk.index.bundled(s.disk, b)
+	if s.later = s.later || moving; dead == 0 || moving {
 		return nil
 	}
 	for i, e := range entries {
@@ -88,7 +92,8 @@ func (s *sweep) add(b *bundle) error {
 		}
 		record, err := b.record(&b.values[i])
 		if err != nil {
-			return nil // all of the pack is lost: it goes when that was found out of each
+			s.lost(entries, err)
+			return nil
 		}
 		if err := s.kept.Set(b.values[i].key(nil), record, nil); err != nil {
 			return fmt.Errorf("collect what is kept: %w", err)
@@ -106,6 +111,15 @@ func (s *sweep) add(b *bundle) error {
 	return nil
 }
 
+// lost drops what cannot be read, after which its bundle goes. An error of the host may pass.
+func (s *sweep) lost(entries []*entry, err error) {
+	for _, e := range entries {
+		if e != nil && !hostsFault(err) {
+			s.disk.dropValue(e, err)
+		}
+	}
+}
+
 func (s *sweep) apply() error {
 	if err := s.disk.values.db.Apply(s.kept, pebble.Sync); err != nil {
 		return err
@@ -114,8 +128,9 @@ func (s *sweep) apply() error {
 	return s.disk.values.db.Apply(s.dead, pebble.Sync)
 }
 
-// bundled returns the entries of what lies together; nil: one is dead.
-func (x *index) bundled(d *Disk, b *bundle) (entries []*entry, dead int) {
+// bundled returns the entries of what lies together; nil: one is dead. While one is moving, its
+// new place is in the queue alone, behind the sweep.
+func (x *index) bundled(d *Disk, b *bundle) (entries []*entry, dead int, moving bool) {
 	keys := make([]key, len(b.values))
 	for i, v := range b.values {
 		keys[i] = v.in(d.namespaceID(string(v.dir)))
@@ -124,11 +139,16 @@ func (x *index) bundled(d *Disk, b *bundle) (entries []*entry, dead int) {
 	defer x.mu.Unlock()
 	for i, v := range b.values {
 		e := x.valueLocked(keys[i], v.written, v.inPack)
-		if entries = append(entries, e); e == nil {
-			dead++
+		if entries = append(entries, e); e != nil {
+			continue
+		}
+		dead++
+		if now := x.blobs.get(keys[i]); now != nil && now.small {
+			o := x.blobs.value(now)
+			moving = moving || (o != nil && !o.done)
 		}
 	}
-	return entries, dead
+	return entries, dead, moving
 }
 
 // unpack notes that values have keys of their own.

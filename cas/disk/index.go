@@ -50,8 +50,8 @@ type entry struct {
 	size    int64
 	// written is the file's time of modification as the store left it (Unix
 	// time in nanoseconds). A file with another one was changed by someone else.
-	// If the blob is no file it is part of its key on the key-value side, and the
-	// time that its copies get.
+	// If the blob is no file it is part of its key on the key-value side, or leads to that
+	// of its pack, and it is the time that its copies get.
 	written int64
 }
 

@@ -3,6 +3,8 @@ package disk
 import (
 	"math"
 	"testing"
+
+	"github.com/hearth-build/hearth/cas"
 )
 
 // What moves is in its old place until it is in the new one, also beside what cannot move:
@@ -75,6 +77,54 @@ func mustMove(t *testing.T, store func(s *Store, blobs [][]byte)) {
 	d.index.finish(newKey(s.id, put(t, s, numbered(7))), f)
 	d.index.queueClear(stretch{from: 0, to: math.MaxInt64})
 	d.writeQueued()
+	d.stop = func(error) {}
+	d.startWriter(t.Context())
+	mustClose(t, d)
+}
+
+// What lies in a pack with a damaged blob is nowhere missing, also if it is on the move when the
+// damage is found.
+func TestDamageDuringAMove(t *testing.T) {
+	d, err := load(t.Context(), Options{Dir: t.TempDir(), MaxBytes: 1 << 20}) // nobody writes but the test
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := d.Namespace("")
+	var blobs [][]byte
+	for n := range 200 {
+		blobs = append(blobs, numbered(n))
+	}
+	together(t, s, blobs...)
+	d.writeQueued()
+	of := func(n int) *entry { return d.index.blobs.get(newKey(s.id, cas.SHA256.Sum(blobs[n]))) }
+	places := make(map[int]found) // old ones
+	for n := range 48 {
+		places[n] = d.index.look(of(n))
+	}
+	d.index.queueClear(stretch{to: of(46).written, move: true}) // which leaves some of a pack
+	if !d.index.drop(of(3)) || !d.index.drop(of(45)) {
+		t.Fatal("what is damaged is not dropped")
+	}
+	for turn := 0; d.index.queue.bytes > 0 || len(d.index.queue.ops) > 0; turn++ {
+		d.writeQueued()
+		for n, place := range places {
+			if n == 3 || n == 45 {
+				continue
+			}
+			alone := place
+			alone.inPack = inPack{}
+			_, inPack := d.storedValue(place)
+			_, itself := d.storedValue(alone)
+			if _, now := stored(d, of(n)); inPack != nil && itself != nil && now != nil {
+				t.Fatalf("after turn %d of the writer %d is nowhere: %v", turn, n, now)
+			}
+		}
+	}
+	for _, n := range []int{3, 45} {
+		if _, err := d.storedValue(places[n]); err == nil {
+			t.Errorf("what was dropped is there, %d", n)
+		}
+	}
 	d.stop = func(error) {}
 	d.startWriter(t.Context())
 	mustClose(t, d)

@@ -87,9 +87,6 @@ type bundled struct {
 	size int64 // of the data
 }
 
-// packed reports whether the bundle is a pack.
-func (b *bundle) packed() bool { return len(b.keys[1]) > 0 }
-
 // record returns the sealed bytes of one of the values, in memory of the library.
 func (b *bundle) record(v *bundled) ([]byte, error) {
 	raw, _, err := b.raw.Value(nil)
@@ -141,7 +138,7 @@ func (b *bundle) readContents() bool {
 	end := int64(0)
 	for len(names) > 0 {
 		k, rest, ok := parseName(names)
-		if !ok || k.isRecord() || end > math.MaxUint16 || len(b.values) == math.MaxUint8 {
+		if !ok || k.isRecord() || end > math.MaxUint16 || len(b.values) == math.MaxUint8 || k.size > int64(b.raw.Len())-end-sealLen {
 			return false
 		}
 		k.written = written + int64(len(b.values))
@@ -149,7 +146,7 @@ func (b *bundle) readContents() bool {
 		end += sealLen + k.size
 		names = rest
 	}
-	return len(b.values) > 0 && end == int64(b.raw.Len())
+	return len(b.values) > 0 && end == int64(b.raw.Len()) && written < math.MaxInt64-math.MaxUint8
 }
 
 // each calls got with what lies in a stretch of time, in order, and returns how much makes

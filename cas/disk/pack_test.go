@@ -3,10 +3,12 @@ package disk
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"math"
 	"os"
+	"path/filepath"
 	"slices"
 	"testing"
 
@@ -55,7 +57,7 @@ func bundles(t *testing.T, d *Disk) (packs, alone int) {
 	t.Helper()
 	settle(t, d)
 	odd, err := d.values.each(t.Context(), 0, math.MaxInt64, func(b *bundle) error {
-		if b.packed() {
+		if len(b.keys[1]) > 0 {
 			packs++
 		} else {
 			alone++
@@ -77,7 +79,8 @@ func TestPacks(t *testing.T) {
 	}{
 		"one":                  {ofSize(1000, 1), 0, 1},
 		"two":                  {ofSize(1000, 2), 1, 0},
-		"more than a pack":     {ofSize(1000, 20), 3, 0}, // 8 each
+		"more than a pack":     {ofSize(1000, 20), 3, 0},    // 8 each
+		"more than a batch":    {ofSize(900, 1000), 112, 0}, // 9 each
 		"tiny ones":            {ofSize(10, 3*maxPacked), 3, 0},
 		"half a pack each":     {ofSize(packBytes/2-sealLen, 4), 2, 0},
 		"too large for a pack": {ofSize(packBytes/2, 4), 0, 4},
@@ -150,6 +153,34 @@ func TestDamagedInPack(t *testing.T) {
 		t.Errorf("%d packs and %d by themselves", packs, alone)
 	}
 	put(t, d.Namespace(""), blobs[3])
+	mustBeStored(t, d.Namespace(""), blobs...)
+}
+
+// What cannot be read is gone for good, with all that lies in the same pack.
+func TestUnreadablePack(t *testing.T) {
+	dir := t.TempDir()
+	d := open(t, Options{Dir: dir})
+	blobs := ofSize(1000, 8)
+	together(t, d.Namespace(""), blobs...)
+	mustClose(t, d)
+	names, err := filepath.Glob(filepath.Join(d.layout.values(), "*"+valuesSuffix))
+	if err != nil || len(names) != 1 {
+		t.Fatal(names, err)
+	}
+	if err := flip(names[0], 2000); err != nil {
+		t.Fatal(err)
+	}
+	d = open(t, Options{Dir: dir})
+	mustLack(t, d.Namespace(""), cas.SHA256.Sum(blobs[3]))
+	if packs, alone := bundles(t, d); packs != 0 || alone != 0 || d.Stats().Blobs != 0 {
+		t.Errorf("%d packs and %d by themselves, %d blobs", packs, alone, d.Stats().Blobs)
+	}
+	mustClose(t, d)
+	d = open(t, Options{Dir: dir})
+	if n := d.Stats().Blobs; n != 0 {
+		t.Errorf("%d blobs are back", n)
+	}
+	together(t, d.Namespace(""), blobs...)
 	mustBeStored(t, d.Namespace(""), blobs...)
 }
 
@@ -269,23 +300,30 @@ func TestOddBundles(t *testing.T) {
 	data := func(at int64) []byte { return appendDataKey(nil, at) }
 	alone := append(appendTime(nil, 9), name(false, 7)...)
 	a, b := name(false, 5), name(false, 6)
+	endless, err := cas.ParseDigest(cas.SHA256, cas.SHA256.Sum(nil).Hash(), math.MaxInt64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	huge := appendName(nil, []byte(newKey(0, endless)), "i.") // twice that is 6, with the seals
 	for what, test := range map[string]struct {
 		keys    [][]byte
 		lengths []int
 		values  []int // in each bundle
 		odd     int
 	}{
-		"a pack":                 {[][]byte{contents(1, a, b), data(1)}, []int{0, 5 + 6 + 2*sealLen}, []int{2}, 0},
-		"a pack and one alone":   {[][]byte{contents(1, a), data(1), alone}, []int{0, 5 + sealLen, 7 + sealLen}, []int{1, 1}, 0},
-		"contents without data":  {[][]byte{contents(1, a), alone}, []int{0, 7 + sealLen}, []int{1}, 1},
-		"contents twice":         {[][]byte{contents(1, a), contents(2, b), data(2)}, []int{0, 0, 6 + sealLen}, []int{1}, 1},
-		"data without contents":  {[][]byte{data(1), alone}, []int{9, 7 + sealLen}, []int{1}, 1},
-		"data of another time":   {[][]byte{contents(1, a), data(2), alone}, []int{0, 5 + sealLen, 7 + sealLen}, []int{1}, 1},
-		"data that is too short": {[][]byte{contents(1, a), data(1), alone}, []int{0, 4 + sealLen, 7 + sealLen}, []int{1}, 1},
-		"no names":               {[][]byte{contents(1), data(1)}, []int{0, 0}, nil, 1},
-		"half a name":            {[][]byte{contents(1, a, b[:9]), data(1)}, []int{0, 5 + sealLen}, nil, 1},
-		"a record":               {[][]byte{contents(1, name(true, 5)), data(1)}, []int{0, 5 + sealLen}, nil, 1},
-		"a wrong length":         {[][]byte{alone}, []int{6 + sealLen}, nil, 1},
+		"a pack":                   {[][]byte{contents(1, a, b), data(1)}, []int{0, 5 + 6 + 2*sealLen}, []int{2}, 0},
+		"a pack and one alone":     {[][]byte{contents(1, a), data(1), alone}, []int{0, 5 + sealLen, 7 + sealLen}, []int{1, 1}, 0},
+		"contents without data":    {[][]byte{contents(1, a), alone}, []int{0, 7 + sealLen}, []int{1}, 1},
+		"contents twice":           {[][]byte{contents(1, a), contents(2, b), data(2)}, []int{0, 0, 6 + sealLen}, []int{1}, 1},
+		"data without contents":    {[][]byte{data(1), alone}, []int{9, 7 + sealLen}, []int{1}, 1},
+		"data of another time":     {[][]byte{contents(1, a), data(2), alone}, []int{0, 5 + sealLen, 7 + sealLen}, []int{1}, 1},
+		"data that is too short":   {[][]byte{contents(1, a), data(1), alone}, []int{0, 4 + sealLen, 7 + sealLen}, []int{1}, 1},
+		"no names":                 {[][]byte{contents(1), data(1)}, []int{0, 0}, nil, 1},
+		"half a name":              {[][]byte{contents(1, a, b[:9]), data(1)}, []int{0, 5 + sealLen}, nil, 1},
+		"a record":                 {[][]byte{contents(1, name(true, 5)), data(1)}, []int{0, 5 + sealLen}, nil, 1},
+		"a wrong length":           {[][]byte{alone}, []int{6 + sealLen}, nil, 1},
+		"a size beyond the data":   {[][]byte{contents(1, huge, huge), data(1), alone}, []int{0, 6, 7 + sealLen}, []int{1}, 1},
+		"a time at the end of all": {[][]byte{contents(math.MaxInt64-9, a), data(math.MaxInt64 - 9)}, []int{0, 5 + sealLen}, nil, 1},
 		"too much": {
 			[][]byte{contents(1, slices.Repeat([][]byte{a}, 256)...), data(1)}, []int{0, 256 * (5 + sealLen)}, nil, 1,
 		},
@@ -307,6 +345,8 @@ func FuzzContents(f *testing.F) {
 	f.Add(good, 9+sealLen)
 	f.Add(slices.Concat(good, good), 2*(9+sealLen))
 	f.Add(good[:20], 9)
+	huge := slices.Concat(good[:4], binary.AppendUvarint(nil, math.MaxInt64), good[len(good)-32:])
+	f.Add(slices.Concat(huge, huge), 6)
 	f.Add([]byte{}, 0)
 	f.Fuzz(func(t *testing.T, names []byte, length int) {
 		if length < 0 || length > 1<<20 {
@@ -354,4 +394,41 @@ func TestStoreWithoutPacks(t *testing.T) {
 	if text, err := os.ReadFile(format); err != nil || string(text) != "hearth-cas 4\n" { // older programs would find no packs
 		t.Errorf("the format is %q, %v", text, err)
 	}
+}
+
+// Who reads a record while it is replaced gets one or the other.
+func TestReadWhileReplaced(t *testing.T) {
+	d, err := load(t.Context(), Options{Dir: t.TempDir()}) // nobody writes but the test
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := d.Records("ac", "")
+	action := cas.SHA256.Sum([]byte("an action"))
+	for turn, data := range []string{"a result", "another one", "one more"} {
+		before := d.index.use(newRecordKey(r.id, action))
+		if err := r.Put(t.Context(), action, []byte(data)); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 { // before and after it is on the key-value side
+			if before.entry != nil {
+				before.data = nil
+				if got, err := d.fetchValue(before); err != nil || (string(got) != data && len(got) != int(before.size)) {
+					t.Errorf("turn %d: %q, %v", turn, got, err)
+				}
+			}
+			d.writeQueued()
+		}
+		if turn == 1 { // the next one comes when this one is damaged
+			before = d.index.use(newRecordKey(r.id, action))
+			if err := d.values.db.Set(d.stored(nil, before.entry), []byte("damaged"), pebble.Sync); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got, err := r.Get(t.Context(), action); err != nil || string(got) != data {
+			t.Errorf("turn %d: %q, %v", turn, got, err)
+		}
+	}
+	d.stop = func(error) {}
+	d.startWriter(t.Context())
+	mustClose(t, d)
 }

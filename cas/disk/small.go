@@ -155,12 +155,15 @@ func (d *Disk) fetchValue(f found) ([]byte, error) {
 		if err == nil {
 			return data, nil
 		}
-		if now := d.index.look(f.entry); now.inPack != f.inPack { // it was unpacked meanwhile
-			f = now
-			continue
+		now := d.index.look(f.entry)
+		switch {
+		case now.data != nil: // it was replaced
+			return now.data, nil
+		case now.inPack == f.inPack && now.size == f.size:
+			d.dropValue(f.entry, err)
+			return nil, fmt.Errorf("%w: %w", errDoubtful, errors.Join(err, errBadRecord))
 		}
-		d.dropValue(f.entry, err)
-		return nil, fmt.Errorf("%w: %w", errDoubtful, errors.Join(err, errBadRecord))
+		f = now // it was replaced, or unpacked
 	}
 }
 

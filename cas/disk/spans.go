@@ -47,8 +47,8 @@ func spanSize(memtable uint64, budget int64) int64 {
 }
 
 // add counts values that lie together, the first one younger than all before. It reports
-// whether they are the first of their span: then the file of values must end before it, since a file goes when
-// nothing in it is wanted.
+// whether they are the first of their span: then the file of values must end before them,
+// since a file goes when nothing in it is wanted.
 func (s *spans) add(written, bytes int64, values int) (first bool) {
 	last := len(s.list) - 1
 	if first = last < 0 || (s.list[last].bytes >= s.size && written > s.end); first {

@@ -148,6 +148,27 @@ func TestEvictedValuesGo(t *testing.T) {
 	}
 }
 
+// A span does not begin among values that lie together, nor before what came out of them.
+func TestSpansBeginBetweenPacks(t *testing.T) {
+	s := spans{size: 100}
+	for _, p := range []struct {
+		written, bytes int64
+		values         int
+		first          bool
+	}{
+		{10, 150, 5, true}, // until 14
+		{12, 30, 1, false},
+		{14, 30, 1, false},
+		{15, 80, 2, true},
+		{16, 30, 1, false},
+		{17, 30, 1, true},
+	} {
+		if first := s.add(p.written, p.bytes, p.values); first != p.first {
+			t.Errorf("at %d: %t", p.written, first)
+		}
+	}
+}
+
 // Whatever dies in whatever order, all that is dead is cleared once, and nothing else.
 func TestSpans(t *testing.T) {
 	r := rand.New(rand.NewPCG(7, 7))

@@ -140,7 +140,8 @@ func (t *table) find(tag uint32, name []byte) *entry {
 	return nil
 }
 
-// has reports whether e is what its key finds.
+// has reports whether e is in the table: it is what its key finds. An entry that was made for
+// a shelf counts as well, since it is added at once.
 func (t *table) has(e *entry) bool { return e.number != none }
 
 // value is that of an entry, if it is in memory: on its way to the key-value side, or

@@ -16,7 +16,7 @@ func (s *scan) values(ctx context.Context) error {
 	}
 	s.found, s.odd = nil, 0
 	d.index.blobs = newTable(0)
-	d.index.spans.list = nil
+	d.index.spans = spans{size: d.index.spans.size}
 	d.options.Logger.Error("the small blobs and action results in the store are damaged beyond use and were dropped; uploads heal it",
 		slog.String("dir", d.layout.values()), slog.Any("error", err))
 	closed := d.values
