@@ -11,7 +11,7 @@ import (
 // pieceSize is how many bytes of a table or a file of values are handed to the kernel at
 // once. The library hands over 4 KiB, not at the bounds of pages, for which the kernel
 // takes three times as long; larger pieces than this gain nothing.
-const pieceSize = 64 << 10
+const pieceSize = 256 << 10
 
 // pieces is a file that is written in pieces. Nobody reads it before it is synced. What
 // SyncTo is asked for lies a megabyte behind what was written: it is in the kernel.
