@@ -30,6 +30,8 @@
 //   - On a disk that fills up, compactions leave to logs, memtables and blobs what
 //     these cannot do without; one that had no room makes files go, not itself
 //     again at once.
+//   - A value lies under its own key, or sealed in a pack with others (pack.go), under one of the
+//     two at any time. What moves leaves its old place after it is in the new one.
 //   - What is evicted on the key-value side is dropped with its span (spans.go); a
 //     restart before that finds it again, as what was used longest ago.
 //   - A leased blob is not evicted, and no action's link depends on the store.
