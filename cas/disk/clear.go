@@ -82,7 +82,7 @@ func (d *Disk) sweep(c stretch) error {
 
 func (s *sweep) add(b *bundle) error {
 	s.seen += len(b.values)
-	entries, dead, moving := s.disk.index.bundled(s.disk, b)
+	entries, dead, moving := s.disk.bundled(b)
 	if s.later = s.later || moving; dead == 0 || moving {
 		return nil
 	}
@@ -130,11 +130,12 @@ func (s *sweep) apply() error {
 
 // bundled returns the entries of what lies together; nil: one is dead. While one is moving, its
 // new place is in the queue alone, behind the sweep.
-func (x *index) bundled(d *Disk, b *bundle) (entries []*entry, dead int, moving bool) {
+func (d *Disk) bundled(b *bundle) (entries []*entry, dead int, moving bool) {
 	keys := make([]key, len(b.values))
 	for i, v := range b.values {
 		keys[i] = v.in(d.namespaceID(string(v.dir)))
 	}
+	x := d.index
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	for i, v := range b.values {

@@ -22,16 +22,22 @@ func TestMovedValuesAreNowhereMissing(t *testing.T) {
 	})
 }
 
-func mustMove(t *testing.T, store func(s *Store, blobs [][]byte)) {
-	d, err := load(t.Context(), Options{Dir: t.TempDir(), MaxBytes: 1 << 20}) // nobody writes but the test
+// unwritten makes a store in which nobody writes but the test, and blobs for it.
+func unwritten(t *testing.T) (d *Disk, blobs [][]byte) {
+	t.Helper()
+	d, err := load(t.Context(), Options{Dir: t.TempDir(), MaxBytes: 1 << 20})
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := d.Namespace("")
-	var blobs [][]byte
 	for n := range 200 {
 		blobs = append(blobs, numbered(n))
 	}
+	return d, blobs
+}
+
+func mustMove(t *testing.T, store func(s *Store, blobs [][]byte)) {
+	d, blobs := unwritten(t)
+	s := d.Namespace("")
 	store(s, blobs)
 	d.writeQueued()
 	places := make(map[int]found) // old ones
@@ -85,15 +91,8 @@ func mustMove(t *testing.T, store func(s *Store, blobs [][]byte)) {
 // What lies in a pack with a damaged blob is nowhere missing, also if it is on the move when the
 // damage is found.
 func TestDamageDuringAMove(t *testing.T) {
-	d, err := load(t.Context(), Options{Dir: t.TempDir(), MaxBytes: 1 << 20}) // nobody writes but the test
-	if err != nil {
-		t.Fatal(err)
-	}
+	d, blobs := unwritten(t)
 	s := d.Namespace("")
-	var blobs [][]byte
-	for n := range 200 {
-		blobs = append(blobs, numbered(n))
-	}
 	together(t, s, blobs...)
 	d.writeQueued()
 	of := func(n int) *entry { return d.index.blobs.get(newKey(s.id, cas.SHA256.Sum(blobs[n]))) }

@@ -211,7 +211,8 @@ func TestSweepOfPacks(t *testing.T) {
 	s := d.Namespace("")
 	alive := dropHalf(t, d)
 	ctx, stop := context.WithCancel(t.Context())
-	reading := make(chan error)
+	defer stop()
+	reading := make(chan error, 1) // the reader ends also if nobody waits for it
 	go func() {
 		for ctx.Err() == nil {
 			for i, b := range alive {

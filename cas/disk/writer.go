@@ -121,9 +121,10 @@ func (d *Disk) collect(b *pebble.Batch, ops []*op) error {
 		size += sealLen + len(o.data)
 	}
 	var room, keys [maxStored]byte
-	key := d.stored(keys[:0], ops[0].entry)
-	var contents []byte // of a pack
-	if ops[0].nth != 0 {
+	var key, contents []byte // contents: of a pack
+	if ops[0].nth == 0 {
+		key = d.stored(keys[:0], ops[0].entry)
+	} else {
 		key = appendDataKey(keys[:0], ops[0].entry.written)
 		contents = appendContentsKey(make([]byte, 0, timeLen+2+len(ops)*keyRoom), ops[0].entry.written)
 	}
