@@ -3,9 +3,12 @@ package podman_test
 import (
 	"io"
 	"os"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/hearth-build/hearth/runners"
 	"github.com/hearth-build/hearth/runners/podman"
@@ -79,6 +82,9 @@ func TestProbe(t *testing.T) {
 			t.Errorf("%+v", f)
 		}
 		names[f.Name] = true
+		if f.Name == "image store" {
+			checkRoom(t, f.Detail)
+		}
 	}
 	for _, name := range []string{"user", "podman", "cgroups", "OCI runtime", "freezer", "ulimits", "memory", "podman service", "image store", "image host", "mounts"} {
 		if !names[name] {
@@ -90,6 +96,26 @@ func TestProbe(t *testing.T) {
 	}
 	if entries, err := os.ReadDir(dataDir); len(entries) > 0 || err != nil {
 		t.Errorf("left in the data directory: %v %v", entries, err)
+	}
+}
+
+// checkRoom sees that what is said to be free in the store of images can be used, which is
+// less than what no file takes.
+func checkRoom(t *testing.T, detail string) {
+	t.Helper()
+	root, _, _ := strings.Cut(detail, ",")
+	said, _, _ := strings.Cut(detail[strings.LastIndex(detail, ", ")+2:], " ")
+	gib, err := strconv.ParseInt(said, 10, 64)
+	if err != nil {
+		t.Fatalf("%q: %v", detail, err)
+	}
+	var fs unix.Statfs_t
+	if err := unix.Statfs(root, &fs); err != nil {
+		t.Fatal(err)
+	}
+	// Other tests may take some meanwhile.
+	if want := int64(fs.Bavail) * fs.Bsize >> 30; gib < want-1 || gib > want+1 {
+		t.Errorf("%q: %d GiB are free for podman", detail, want)
 	}
 }
 

@@ -90,12 +90,19 @@ func (b *Backend) roomShort(ctx context.Context) (func() (bool, error), error) {
 		return nil, err
 	}
 	return func() (bool, error) {
-		var fs unix.Statfs_t
-		if err := unix.Statfs(root, &fs); err != nil {
-			return false, fmt.Errorf("how much room podman's images have in %q: %w", root, err)
-		}
-		return int64(fs.Bavail)*fs.Bsize < b.opts.ImageFree, nil
+		room, err := imageRoom(root)
+		return err == nil && room < b.opts.ImageFree, err
 	}, nil
+}
+
+// imageRoom is how many bytes podman's images have room for. Podman itself also counts
+// what the file system keeps for root, which the root of a container host may not get.
+func imageRoom(root string) (int64, error) {
+	var fs unix.Statfs_t
+	if err := unix.Statfs(root, &fs); err != nil {
+		return 0, fmt.Errorf("how much room podman's images have in %q: %w", root, err)
+	}
+	return int64(fs.Bavail) * fs.Bsize, nil
 }
 
 // removeImage removes an image unless a container uses it, or somebody gave it

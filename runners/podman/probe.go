@@ -187,7 +187,11 @@ func (p *prober) info(ctx context.Context, conn *connection) {
 	}
 	const little = 5 << 30
 	store := info.Store
-	free := store.GraphRootAllocated - store.GraphRootUsed
+	free, err := imageRoom(store.GraphRoot)
+	if err != nil {
+		p.problem("image store", err, "see the message")
+		return
+	}
 	detail := fmt.Sprintf("%s, driver %s, %d images, %d GiB free", store.GraphRoot, store.GraphDriverName, store.ImageStore.Number, free>>30)
 	switch {
 	case store.GraphDriverName == "vfs":
