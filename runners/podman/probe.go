@@ -181,7 +181,10 @@ func (p *prober) service(ctx context.Context) {
 // info asks a service about its store of images.
 func (p *prober) info(ctx context.Context, conn *connection) {
 	info, err := system.Info(conn.with(ctx), nil)
-	if err != nil || info.Store == nil || info.Host == nil {
+	if err == nil && (info.Store == nil || info.Host == nil) {
+		err = errors.New("its answer does not have it")
+	}
+	if err != nil {
 		p.problem("image store", fmt.Errorf("podman tells nothing of it: %w", err), "try `podman info`")
 		return
 	}
@@ -189,7 +192,7 @@ func (p *prober) info(ctx context.Context, conn *connection) {
 	store := info.Store
 	free, err := imageRoom(store.GraphRoot)
 	if err != nil {
-		p.problem("image store", err, "see the message")
+		p.problem("image store", err, "run hearth on the machine, and as a user, that can read the directory which podman's service tells")
 		return
 	}
 	detail := fmt.Sprintf("%s, driver %s, %d images, %d GiB free", store.GraphRoot, store.GraphDriverName, store.ImageStore.Number, free>>30)
